@@ -1,0 +1,70 @@
+# Every daily command. Bare `make` prints them.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMPS := .stamps
+# torch is pinned in the constraints: any other version pulls gigabytes of CUDA packages on a machine without a GPU.
+PIP := $(BIN)/pip --disable-pip-version-check install --quiet --constraint constraints.txt
+# Barriers that spin starve each other as soon as a core is shared.
+export OMP_WAIT_POLICY ?= PASSIVE
+export GOMP_SPINCOUNT ?= 0
+
+.PHONY: help
+help: ## print this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | expand -t 18
+
+$(STAMPS)/venv: constraints.txt
+	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
+	mkdir -p $(STAMPS) && touch $@
+
+$(STAMPS)/engine: $(STAMPS)/venv pyproject.toml
+	$(PIP) --editable '.[engine]'
+	touch $@
+
+$(STAMPS)/dev: $(STAMPS)/engine
+	$(PIP) --editable '.[engine,training]' $$($(BIN)/python scripts/dependency_group.py dev)
+	touch $@
+
+.PHONY: setup
+setup: $(STAMPS)/dev ## virtual environment with everything for development
+
+.PHONY: demo
+demo: $(STAMPS)/engine ## edit a real photograph and write the picture to out/
+	$(BIN)/python -m hidream_edit edit examples/photo.jpg "make it a pencil sketch" --output out/demo.png --compare out/demo-compare.png
+
+.PHONY: test
+test: setup ## all tests
+	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
+
+.PHONY: lint
+lint: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+.PHONY: types
+types: setup
+	$(BIN)/mypy
+
+.PHONY: layers
+layers: setup
+	$(BIN)/lint-imports
+
+.PHONY: check
+check: lint types layers ## format, lint, types, import contracts
+
+.PHONY: fix
+fix: setup ## let the formatter and the linter mend what they can
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+.PHONY: lock
+lock: setup ## pin what is installed now
+	$(BIN)/pip freeze --exclude-editable | grep -v '^pip==' | sed -E 's/\+cpu$$//; s/ @ .*//' > constraints.txt
+
+.PHONY: clean
+clean: ## remove the environment and everything built
+	rm -rf $(VENV) $(STAMPS) dist build out .coverage htmlcov

@@ -1,0 +1,47 @@
+"""The command ``hidream-edit``."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from hidream_edit.cli.describe import describe
+from hidream_edit.cli.edit import edit
+from hidream_edit.cli.models import models
+from hidream_edit.version import __version__
+
+app = typer.Typer(
+    help="Edit photographs with words, on your own machine.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"hidream-edit {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: bool = typer.Option(False, "--version", callback=_show_version, is_eager=True, help="Print the version."),
+) -> None:
+    pass
+
+
+app.command()(edit)
+app.command()(models)
+app.command()(describe)
+
+
+def run() -> None:
+    """Entry point: Ctrl-C outside of an edit ends without a traceback."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        sys.stderr.write("stopped\n")
+        sys.exit(130)

@@ -1,0 +1,52 @@
+"""What a person at the terminal sees."""
+
+from __future__ import annotations
+
+import sys
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+
+class Terminal:
+    """Results on standard output, everything else on standard error."""
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self._console = Console(stderr=True, highlight=False)
+        self._quiet = quiet
+        self._progress: Progress | None = None
+        self._task: TaskID | None = None
+
+    def say(self, message: str) -> None:
+        sys.stdout.write(message + "\n")
+        sys.stdout.flush()
+
+    def warn(self, message: str) -> None:
+        self._console.print(f"[yellow]note:[/yellow] {escape(message)}")
+
+    def fail(self, message: str) -> None:
+        self._console.print(f"[bold red]error:[/bold red] {escape(message)}")
+
+    def begin_steps(self, total: int, *, seed: int, source: str) -> None:
+        if self._quiet:
+            return
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("steps"),
+            TimeRemainingColumn(compact=True),
+        )
+        self._progress = Progress(*columns, console=self._console, transient=True)
+        self._progress.start()
+        self._task = self._progress.add_task(escape(f"{source[-40:]}  seed {seed}"), total=total)
+
+    def step(self, done: int) -> None:
+        if self._progress is not None and self._task is not None:
+            self._progress.update(self._task, completed=done)
+
+    def end_steps(self) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None

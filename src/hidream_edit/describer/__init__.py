@@ -1,0 +1,1 @@
+"""Optional: a vision-language model sharpens the instruction and describes the result."""

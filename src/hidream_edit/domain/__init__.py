@@ -1,0 +1,1 @@
+"""The words and the rules of editing; standard library only."""

@@ -1,0 +1,102 @@
+"""Everything that can go wrong by name. The tree:
+
+HidreamEditError
+├── InputInvalid            the request asks for something that cannot be
+│   └── PictureUnreadable   bytes that are not a picture we take
+│       ├── PictureUnsupported   a known format that we do not take
+│       └── PictureTooLarge      more pixels, frames or bytes than allowed
+├── FetchFailed             an address gave no picture
+├── ModelUnusable           the model folder cannot serve
+│   ├── ModelNotFound       nothing there
+│   ├── ModelFileMissing    a file that the model needs is not there
+│   ├── ModelFileInvalid    a file that does not hold what the model needs
+│   ├── ModelGated          a licence must be accepted first
+│   └── MemoryTooSmall      the weights do not fit
+├── DeviceUnavailable       the device that was asked for is not there
+├── StateInvalid            a saved edit that does not belong to this model or version
+└── DescriberFailed         the vision-language model gave no usable answer
+"""
+
+from __future__ import annotations
+
+
+class HidreamEditError(Exception):
+    """Base of all errors that this package raises on purpose; its text says what to do."""
+
+
+class InputInvalid(HidreamEditError):
+    """A field of the request is out of its bounds.
+
+    ``field`` is the name on the wire, ``kind`` the machine-readable error type, ``context`` its bounds.
+    """
+
+    def __init__(
+        self, message: str, *, field: str, kind: str = "value_error", context: dict[str, object] | None = None
+    ) -> None:
+        super().__init__(message)
+        self.field = field
+        self.kind = kind
+        self.context = context or {}
+
+
+class PictureUnreadable(InputInvalid):
+    """The bytes are not a picture that can be decoded."""
+
+    def __init__(
+        self, message: str, *, kind: str = "image_load_error", context: dict[str, object] | None = None
+    ) -> None:
+        super().__init__(message, field="image_url", kind=kind, context=context)
+
+
+class PictureUnsupported(PictureUnreadable):
+    """The bytes are a picture or document of a kind that is not taken."""
+
+    def __init__(self, message: str, *, supported: tuple[str, ...]) -> None:
+        super().__init__(message, kind="unsupported_image_format", context={"supported_formats": list(supported)})
+
+
+class PictureTooLarge(PictureUnreadable):
+    """More pixels, or more bytes, than the limits allow."""
+
+    def __init__(self, message: str, *, kind: str = "image_too_large", context: dict[str, object]) -> None:
+        super().__init__(message, kind=kind, context=context)
+
+
+class FetchFailed(HidreamEditError):
+    """An address did not answer with a picture."""
+
+
+class ModelUnusable(HidreamEditError):
+    """The model cannot be loaded."""
+
+
+class ModelNotFound(ModelUnusable):
+    """No model by that folder or id."""
+
+
+class ModelFileMissing(ModelUnusable):
+    """A file that the model needs is not there."""
+
+
+class ModelFileInvalid(ModelUnusable):
+    """A file does not hold the tensors or settings that the model needs."""
+
+
+class ModelGated(ModelUnusable):
+    """The publisher asks everyone to accept a licence before the download."""
+
+
+class MemoryTooSmall(ModelUnusable):
+    """The weights do not fit into the memory that is free."""
+
+
+class DeviceUnavailable(HidreamEditError):
+    """The device that was asked for is not there."""
+
+
+class StateInvalid(HidreamEditError):
+    """A saved edit cannot be continued here."""
+
+
+class DescriberFailed(HidreamEditError):
+    """The describer was unreachable or answered in another form than three lines."""

@@ -1,0 +1,292 @@
+"""Loaded weights and what one can do with them."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from hidream_edit.domain.edit import RANDOM_SEED_END, EditInput, EditSettings
+from hidream_edit.domain.errors import InputInvalid, StateInvalid
+from hidream_edit.domain.picture import Picture
+from hidream_edit.engine.cards import ModelCard
+from hidream_edit.engine.detail import restore_detail
+from hidream_edit.engine.devices import choose_device, choose_dtype
+from hidream_edit.engine.fitting import Fitting, fitting_of, off_canvas, onto_canvas, resized_picture, tensor_of
+from hidream_edit.engine.guidance import Words
+from hidream_edit.engine.known_models import BUNDLED
+from hidream_edit.engine.latents import draw_noise, pixels_of, rgb_of
+from hidream_edit.engine.loading import LoadedModel, ModelSource, PatchEmbedderOf, Progress, load_model
+from hidream_edit.engine.prompts import Prompts, prompts_of
+from hidream_edit.engine.recent import Recent
+from hidream_edit.engine.sampler import SolverState, advance
+from hidream_edit.engine.schedule import Schedule, make_schedule, refine_start
+from hidream_edit.engine.stages import Stage, edit_stage, refine_stage
+from hidream_edit.engine.state import EditState
+from hidream_edit.engine.text_encoders import PromptEmbeddings
+
+TEXTS_KEPT = 16
+STAGES_KEPT = 2
+
+
+class Engine:
+    """Edits pictures with one model on one device.
+
+    An edit is a value: `begin` makes it, `advance` returns the value one denoising step later. Whoever holds the
+    values decides about progress, previews, cancellation and pre-emption; the engine keeps nothing of an edit but
+    caches of what its texts and settings lead to.
+    """
+
+    def __init__(self, loaded: LoadedModel, *, device: torch.device, dtype: torch.dtype) -> None:
+        self._loaded = loaded
+        self._device = device
+        self._dtype = dtype
+        self._texts: Recent[str, tuple[PromptEmbeddings, bool]] = Recent(TEXTS_KEPT)
+        self._stages: Recent[tuple[object, ...], Stage] = Recent(STAGES_KEPT)
+        self._schedules: Recent[int, Schedule] = Recent(TEXTS_KEPT)
+
+    @classmethod
+    def load(
+        cls,
+        model: str | Path | None = None,
+        *,
+        adapter: str | Path | None = None,
+        base: str | Path | None = None,
+        text_encoder_4: str | Path | None = None,
+        device: str | None = None,
+        dtype: str | None = None,
+        refine_patch_embedder: PatchEmbedderOf = "e1",
+        progress: Progress = lambda _: None,
+    ) -> Engine:
+        """Load a model; without ``model``, the small one that comes with the package.
+
+        Args:
+            model: a folder in the layout of the public repositories, or a hub id.
+            adapter: E1's adapter file, where ``model`` is I1-Full.
+            base: I1-Full, for a refine stage after the full E1-Full folder.
+            text_encoder_4: Llama's folder or hub id, where ``model`` does not hold it.
+            device: ``cpu``, ``cuda``, ``cuda:1``…; chosen by what is there when None or ``auto``.
+            dtype: ``float32``, ``bfloat16`` or ``float16``; by the device when None or ``auto``.
+            refine_patch_embedder: whose patch embedder the refine stage runs: E1's, as the published script does, or
+                I1's own.
+            progress: told what is being done, in a few words.
+
+        Raises:
+            ModelUnusable: files missing, wrong, gated, or too large for the memory.
+            DeviceUnavailable: no such device or precision.
+        """
+        chosen = choose_device(device)
+        precision = choose_dtype(dtype, chosen)
+        source = ModelSource(BUNDLED if model is None else model, adapter, base, text_encoder_4, refine_patch_embedder)
+        return cls(
+            load_model(source, device=chosen, dtype=precision, progress=progress), device=chosen, dtype=precision
+        )
+
+    @property
+    def model(self) -> ModelCard:
+        """Facts about the loaded model."""
+        return self._loaded.card
+
+    @property
+    def device(self) -> str:
+        return str(self._device)
+
+    @property
+    def dtype(self) -> str:
+        return str(self._dtype).removeprefix("torch.")
+
+    def settle(
+        self, edit_input: EditInput, *, random_seed: Callable[[], int] = lambda: secrets.randbelow(RANDOM_SEED_END)
+    ) -> EditSettings:
+        """Fill what a request left out with this model's defaults, and check it.
+
+        Raises:
+            InputInvalid: a field is out of bounds, or asks for something this model cannot do.
+        """
+        settings = edit_input.settled(self.model.defaults, random_seed=random_seed)
+        if settings.refine_strength > 0 and self._loaded.refine_transformer is None:
+            raise InputInvalid(
+                "refine_strength needs the base model: load HiDream-I1-Full with the E1 adapter, or give base=I1-Full",
+                field="refine_strength",
+                kind="feature_not_supported",
+            )
+        return settings
+
+    def begin(self, source: Picture, settings: EditSettings) -> EditState:
+        """Encode ``source`` and draw the noise of the first image.
+
+        Raises:
+            InputInvalid: the picture is too large for the model, which only ``Fit.NATIVE`` can lead to.
+        """
+        fitting = self._fitting(source, settings)
+        width, height = fitting.canvas
+        transformer = self._loaded.edit_transformer.config
+        tokens = 2 * width * height // self._multiple**2
+        if height != 2 * width and tokens > transformer.max_tokens:
+            raise InputInvalid(
+                f"{width}x{height} pixels are {tokens} tokens, this model takes up to {transformer.max_tokens}; "
+                "leave fit at its default to have the picture resized",
+                field="image_url",
+                kind="image_too_large",
+            )
+        with self._exact():
+            seen = pixels_of(onto_canvas(source, fitting), self._dtype).to(self._device)
+            source_latents = self._loaded.autoencoder.encode(seen)
+        prompts = _prompts(settings)
+        state = EditState(
+            settings=settings,
+            source=source,
+            model=self._identity,
+            prompt=prompts.prompt,
+            warnings=self._warnings(prompts),
+            image_index=0,
+            step=0,
+            source_latents=source_latents,
+            solver=SolverState(source_latents),
+        )
+        return self._with_image_started(state, 0)
+
+    def advance(self, state: EditState) -> EditState:
+        """The edit one denoising step later; the last step of an image also decodes it.
+
+        Raises:
+            StateInvalid: the edit began with other weights or another precision, or is already done.
+        """
+        if state.model != self._identity:
+            raise StateInvalid(f"this edit began with {state.model}, loaded is {self._identity}")
+        if state.is_done:
+            raise StateInvalid("this edit is done")
+        if state.image_is_finished:
+            state = self._with_image_started(state, state.image_index + 1)
+        schedule = self._schedule(state.step_count)
+        stage = self._stage(
+            state.settings, refine=state.step >= refine_start(state.step_count, state.settings.refine_strength)
+        )
+        with self._exact():
+            solver = state.solver.to(self._device)
+            velocity = stage.velocity(
+                solver.latents, state.source_latents.to(self._device), schedule.timesteps[state.step]
+            )
+            solver = advance(solver, velocity, state.step, schedule)
+        state = replace(state, step=state.step + 1, solver=solver)
+        if state.image_is_finished:
+            state = replace(state, pictures=(*state.pictures, self._finished_picture(state)))
+        return state
+
+    def steps(self, state: EditState) -> Iterator[EditState]:
+        """Advance to the end, yielding the state after each step. Dropping the iterator ends the edit."""
+        while not state.is_done:
+            state = self.advance(state)
+            yield state
+
+    def preview(self, state: EditState, *, side_max: int = 256) -> Picture:
+        """The finished picture as far as the current step can tell, with no side longer than ``side_max`` pixels."""
+        fitting = self._fitting(state.source, state.settings)
+        latents = (state.solver.predictions or (state.solver.latents,))[0].to(self._device)
+        factor = self._loaded.autoencoder.factor
+        shrink = max(1, max(latents.shape[-2:]) * factor // max(side_max, self.model.working_size // 3))
+        with self._exact():
+            if shrink > 1:
+                latents = torch.nn.functional.avg_pool2d(latents, shrink)
+            canvas = rgb_of(self._loaded.autoencoder.decode(latents))
+        whole = tensor_of(resized_picture(canvas, fitting.canvas))
+        width, height = state.source.size
+        scale = min(1.0, side_max / max(width, height))
+        return resized_picture(
+            off_canvas(whole, fitting), (max(1, round(width * scale)), max(1, round(height * scale)))
+        )
+
+    @property
+    def _identity(self) -> str:
+        return f"{self.model.fingerprint} {self.dtype}"
+
+    @property
+    def _multiple(self) -> int:
+        """Pixels per token along a side."""
+        return self._loaded.autoencoder.factor * self._loaded.edit_transformer.config.patch_size
+
+    def _fitting(self, source: Picture, settings: EditSettings) -> Fitting:
+        return fitting_of(source.size, settings.fit, working_size=self.model.working_size, multiple=self._multiple)
+
+    def _with_image_started(self, state: EditState, image_index: int) -> EditState:
+        noise = draw_noise(state.settings.seed_of_image(image_index), tuple(state.source_latents.shape), self._dtype)
+        return state.with_image_started(image_index, noise.to(self._device))
+
+    def _schedule(self, step_count: int) -> Schedule:
+        max_tokens = self._loaded.edit_transformer.config.max_tokens
+        return self._schedules.get(
+            step_count, lambda: make_schedule(self._loaded.scheduler_config, step_count, max_tokens=max_tokens)
+        )
+
+    def _embeddings(self, text: str) -> tuple[PromptEmbeddings, bool]:
+        def encode() -> tuple[PromptEmbeddings, bool]:
+            with self._exact():
+                return self._loaded.text_encoders.encode(text)
+
+        return self._texts.get(text, encode)
+
+    def _stage(self, settings: EditSettings, *, refine: bool) -> Stage:
+        prompts = _prompts(settings)
+        scales = (settings.guidance_scale, settings.image_guidance_scale, settings.normed_guidance)
+
+        def make() -> Stage:
+            texts = {Words.PROMPT: prompts.prompt, Words.NEGATIVE: prompts.negative, Words.TARGET: prompts.target}
+            embeddings = {words: self._embeddings(text)[0] for words, text in texts.items()}
+            with self._exact():
+                if refine:
+                    if self._loaded.refine_transformer is None:
+                        raise ValueError("settle() lets no refine stage pass without a model for it")
+                    return refine_stage(
+                        self._loaded.refine_transformer, embeddings, guidance_scale=settings.guidance_scale
+                    )
+                return edit_stage(
+                    self._loaded.edit_transformer,
+                    embeddings,
+                    guidance_scale=settings.guidance_scale,
+                    image_guidance_scale=settings.image_guidance_scale,
+                    normed=settings.normed_guidance,
+                )
+
+        return self._stages.get((prompts, scales, refine), make)
+
+    def _warnings(self, prompts: Prompts) -> tuple[str, ...]:
+        embeddings, cut = self._embeddings(prompts.prompt)
+        warnings = []
+        if cut:
+            rows = self._loaded.text_encoders.tokenizers.rows
+            warnings.append(f"the prompt is longer than {rows} tokens; its tail was cut off")
+        vocabulary = self.model.vocabulary
+        if vocabulary is not None and not vocabulary.families_in(embeddings.pooled[0].tolist()):
+            warnings.append(
+                f"the instruction was not recognised and the picture comes back as it is; {self.model.name} knows "
+                "the edits that `hidream-edit models --edits` lists"
+            )
+        return tuple(warnings)
+
+    def _finished_picture(self, state: EditState) -> Picture:
+        """Decode, cut the padding off, and bring the picture back to the source's size."""
+        fitting = self._fitting(state.source, state.settings)
+        with self._exact():
+            canvas = rgb_of(self._loaded.autoencoder.decode(state.solver.latents))
+        edited = off_canvas(canvas, fitting)
+        source = state.source
+        if not state.settings.detail:
+            return resized_picture(edited, source.size, source.alpha)
+        seen = off_canvas(onto_canvas(source, fitting), fitting)
+        restored: Tensor = restore_detail(tensor_of(source), seen.float() / 255, edited.float() / 255)
+        return Picture(*source.size, restored.contiguous().numpy().tobytes(), source.alpha)
+
+    @contextlib.contextmanager
+    def _exact(self) -> Iterator[None]:
+        """No gradients, and no TF32 where float32 was asked for."""
+        with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+            yield
+
+
+def _prompts(settings: EditSettings) -> Prompts:
+    return prompts_of(settings.edit_instruction, settings.target_image_description, settings.negative_prompt)

@@ -1,0 +1,341 @@
+"""From a model folder to weights on a device: verify everything, then allocate."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from hidream_edit.domain.edit import EditDefaults
+from hidream_edit.domain.errors import ModelFileInvalid
+from hidream_edit.engine.adapter import DOWN, REPLACED, UP, adapted_weight, merge, read_adapter
+from hidream_edit.engine.cards import ModelCard, read_defaults, read_vocabulary
+from hidream_edit.engine.devices import check_memory
+from hidream_edit.engine.folders import ModelFolder, find_folder, llama_folders, read_json
+from hidream_edit.engine.latents import Autoencoder
+from hidream_edit.engine.model.config import TransformerConfig
+from hidream_edit.engine.model.transformer import Transformer
+from hidream_edit.engine.safetensors_files import (
+    TensorHeader,
+    check_against,
+    find_weights,
+    fingerprint_of,
+    load_each,
+)
+from hidream_edit.engine.schedule import sampler_kind
+from hidream_edit.engine.text_encoders import TEXT_ROWS, TextEncoders, Tokenizers
+
+logger = logging.getLogger(__name__)
+
+PatchEmbedderOf = Literal["e1", "i1"]
+Progress = Callable[[str], None]
+
+# The text-to-image base is configured for a square of 1024 pixels; the adapter was trained on the double canvas of
+# 768, and every script that puts it on the base overwrites the length by hand (model.md 2.1).
+BASE_RESOLUTION, ADAPTED_RESOLUTION = (128, 128), (96, 192)
+ADAPTED_REFINE_STRENGTH = 0.3
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """Everything that an edit computes with. Nothing in it is ever changed."""
+
+    card: ModelCard
+    text_encoders: TextEncoders
+    autoencoder: Autoencoder
+    edit_transformer: Transformer
+    refine_transformer: Transformer | None
+    scheduler_config: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSource:
+    """What to load. ``base`` is I1-Full, for a refine tail after the full E1 folder."""
+
+    model: str | Path
+    adapter: str | Path | None = None
+    base: str | Path | None = None
+    text_encoder_4: str | Path | None = None
+    refine_patch_embedder: PatchEmbedderOf = "e1"
+
+
+@dataclass(frozen=True, slots=True)
+class _Component:
+    """One part that a library builds: its class, its folder, and the tensors that were found for it."""
+
+    name: str
+    library_class: Any
+    folder: Path
+    headers: Mapping[str, TensorHeader]
+
+
+def load_model(
+    source: ModelSource, *, device: torch.device, dtype: torch.dtype, progress: Progress = lambda _: None
+) -> LoadedModel:
+    """Load a model.
+
+    Raises:
+        ModelUnusable: one of its subclasses says what is wrong and what to do; nothing was allocated then.
+    """
+    progress("checking the files")
+    folder = ModelFolder(find_folder(source.model))
+    transformer_folder = folder.component("transformer")
+    config = _transformer_config(transformer_folder, has_adapter=source.adapter is not None)
+    headers = find_weights(transformer_folder, "diffusion_pytorch_model")
+    needed = _shapes_of(Transformer, config)
+    check_against(headers, needed, where=transformer_folder)
+    adapter = read_adapter(Path(source.adapter).expanduser(), needed) if source.adapter is not None else None
+    base = _base_headers(source, needed)
+    scheduler_config = read_json(folder.component("scheduler") / "scheduler_config.json")
+    sampler_kind(scheduler_config)
+    components = _find_components(folder, source.text_encoder_4)
+    _check_widths(config, components)
+    defaults = EditDefaults(refine_strength=ADAPTED_REFINE_STRENGTH if adapter else 0.0)
+    card = _card(folder.path, source, config, defaults, headers, components)
+    check_memory(_bytes_needed(headers, adapter, base, components, dtype), device)
+
+    progress("loading the text encoders")
+    tokenizers = _load_tokenizers(folder, source.text_encoder_4)
+    with _quiet_libraries():
+        built = {part.name: _build(part, device, dtype) for part in components}
+    progress("loading the transformer")
+    edit, refine = _load_transformers(
+        config, headers, adapter, base, source.refine_patch_embedder, device=device, dtype=dtype
+    )
+    autoencoder = Autoencoder.of(built["vae"])
+    return LoadedModel(
+        card=replace(card, working_size=config.max_resolution[0] * autoencoder.factor),
+        text_encoders=TextEncoders(
+            tokenizers, built["text_encoder"], built["text_encoder_2"], built["text_encoder_3"], built["text_encoder_4"]
+        ),
+        autoencoder=autoencoder,
+        edit_transformer=edit,
+        refine_transformer=refine,
+        scheduler_config=scheduler_config,
+    )
+
+
+def _transformer_config(folder: Path, *, has_adapter: bool) -> TransformerConfig:
+    try:
+        config = TransformerConfig.from_json(read_json(folder / "config.json"))
+    except ValueError as problem:
+        raise ModelFileInvalid(f"{folder / 'config.json'}: {problem}") from problem
+    if has_adapter and config.max_resolution == BASE_RESOLUTION:
+        return replace(config, max_resolution=ADAPTED_RESOLUTION)
+    return config
+
+
+def _base_headers(source: ModelSource, needed: Mapping[str, tuple[int, ...]]) -> dict[str, TensorHeader] | None:
+    if source.base is None:
+        return None
+    folder = ModelFolder(find_folder(source.base, parts=("transformer",))).component("transformer")
+    headers = find_weights(folder, "diffusion_pytorch_model")
+    check_against(headers, needed, where=folder)
+    return headers
+
+
+def _shapes_of(build: Callable[..., nn.Module], *arguments: Any) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the tensors of a module, without allocating it."""
+    with torch.device("meta"):
+        module = build(*arguments)
+    return {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+
+
+def _find_components(folder: ModelFolder, text_encoder_4: str | Path | None) -> list[_Component]:
+    import diffusers  # slow to import
+    import transformers
+
+    vae_folder = folder.component("vae")
+    vae_class = read_json(vae_folder / "config.json").get("_class_name", "AutoencoderKL")
+    if vae_class not in ("AutoencoderKL", "AutoencoderDC"):
+        raise ModelFileInvalid(f"{vae_folder}: {vae_class} is not an autoencoder that this engine runs")
+    llama_folder, _ = llama_folders(folder, text_encoder_4)
+    clip = transformers.CLIPTextModelWithProjection
+    with _quiet_libraries():
+        return [
+            _checked("text_encoder", clip, folder.component("text_encoder"), "model"),
+            _checked("text_encoder_2", clip, folder.component("text_encoder_2"), "model"),
+            _checked("text_encoder_3", transformers.T5EncoderModel, folder.component("text_encoder_3"), "model"),
+            _checked("text_encoder_4", transformers.LlamaModel, llama_folder, "model"),
+            _checked("vae", getattr(diffusers, vae_class), vae_folder, "diffusion_pytorch_model"),
+        ]
+
+
+def _checked(name: str, library_class: Any, folder: Path, stem: str) -> _Component:
+    """Find a component's tensors and compare them with what its class needs."""
+    headers = find_weights(folder, stem)
+    read_json(folder / "config.json")
+    try:
+        if name == "vae":
+            needed = _shapes_of(library_class.from_config, library_class.load_config(folder))
+            tied: frozenset[str] = frozenset()
+        else:
+            from transformers import AutoConfig
+
+            config = AutoConfig.from_pretrained(folder, local_files_only=True)
+            needed = _shapes_of(library_class, config)
+            tied = frozenset(getattr(library_class, "_tied_weights_keys", None) or ())
+    except (ValueError, OSError, TypeError, KeyError) as problem:
+        raise ModelFileInvalid(
+            f"{folder / 'config.json'} does not describe a {library_class.__name__}: {problem}"
+        ) from problem
+    prefix = "model." if name == "text_encoder_4" and any(key.startswith("model.") for key in headers) else ""
+    bare = {key.removeprefix(prefix): header for key, header in headers.items()}
+    check_against(bare, needed, where=folder, optional=tied)
+    return _Component(name, library_class, folder, {key: bare[key] for key in needed if key in bare})
+
+
+def _check_widths(config: TransformerConfig, components: list[_Component]) -> None:
+    """The encoders speak to the transformer in its own widths."""
+    by_name = {part.name: read_json(part.folder / "config.json") for part in components}
+    pooled = by_name["text_encoder"]["projection_dim"] + by_name["text_encoder_2"]["projection_dim"]
+    for what, found, needed in (
+        ("pooled text embedding", pooled, config.text_emb_dim),
+        ("T5", by_name["text_encoder_3"]["d_model"], config.caption_channels[0]),
+        ("Llama", by_name["text_encoder_4"]["hidden_size"], config.caption_channels[1]),
+        ("autoencoder", by_name["vae"]["latent_channels"], config.in_channels),
+    ):
+        if found != needed:
+            raise ModelFileInvalid(
+                f"the {what} is {found} wide, the transformer takes {needed}: these do not belong together"
+            )
+    layers = by_name["text_encoder_4"]["num_hidden_layers"]
+    if max(config.llama_layers) >= layers:
+        raise ModelFileInvalid(f"the transformer reads Llama layer {max(config.llama_layers)}, this one has {layers}")
+
+
+def _card(
+    folder: Path,
+    source: ModelSource,
+    config: TransformerConfig,
+    defaults: EditDefaults,
+    headers: Mapping[str, TensorHeader],
+    components: list[_Component],
+) -> ModelCard:
+    index = folder / "model_index.json"
+    facts = read_json(index) if index.is_file() else {}
+    files = {header.file for part in components for header in part.headers.values()}
+    files |= {header.file for header in headers.values()}
+    if source.adapter is not None:
+        files.add(Path(source.adapter).expanduser())
+    return ModelCard(
+        name=str(facts.get("_name", folder.name)),
+        source=str(source.model),
+        working_size=config.max_resolution[0],
+        defaults=read_defaults(folder, defaults),
+        fingerprint=fingerprint_of(iter(files)),
+        vocabulary=read_vocabulary(folder),
+        is_random=bool(facts.get("_random", False)),
+    )
+
+
+def _bytes_needed(
+    transformer: Mapping[str, TensorHeader],
+    adapter: Mapping[str, TensorHeader] | None,
+    base: Mapping[str, TensorHeader] | None,
+    components: list[_Component],
+    dtype: torch.dtype,
+) -> int:
+    """Weights of everything that will be resident; with an adapter, every adapted weight is there twice."""
+    elements = sum(header.element_count for header in transformer.values())
+    if base is not None:
+        elements += sum(header.element_count for header in base.values())
+    elif adapter is not None:
+        adapted = {adapted_weight(name) for name in adapter}
+        elements += sum(transformer[name].element_count for name in adapted)
+    elements += sum(header.element_count for part in components for header in part.headers.values())
+    return elements * dtype.itemsize
+
+
+def _load_tokenizers(folder: ModelFolder, text_encoder_4: str | Path | None) -> Tokenizers:
+    from transformers import AutoTokenizer
+
+    def load(where: Path) -> Any:
+        try:
+            return AutoTokenizer.from_pretrained(where, local_files_only=True)
+        except (OSError, ValueError, KeyError) as problem:
+            raise ModelFileInvalid(f"{where} does not hold a tokenizer: {problem}") from problem
+
+    clip_l, clip_g, t5 = (load(folder.component(name)) for name in ("tokenizer", "tokenizer_2", "tokenizer_3"))
+    llama = load(llama_folders(folder, text_encoder_4)[1])
+    # Upstream sets this on the caller's object; here the tokenizer is our own.
+    llama.pad_token = llama.eos_token
+    llama.padding_side = "right"
+    rows = min(TEXT_ROWS, *(tokenizer.model_max_length for tokenizer in (clip_l, clip_g, t5, llama)))
+    return Tokenizers(clip_l, clip_g, t5, llama, rows)
+
+
+def _build(part: _Component, device: torch.device, dtype: torch.dtype) -> Any:
+    key = "torch_dtype" if part.name == "vae" else "dtype"
+    model = part.library_class.from_pretrained(part.folder, use_safetensors=True, local_files_only=True, **{key: dtype})
+    return model.to(device).eval().requires_grad_(False)
+
+
+def _load_transformers(
+    config: TransformerConfig,
+    headers: Mapping[str, TensorHeader],
+    adapter: Mapping[str, TensorHeader] | None,
+    base: Mapping[str, TensorHeader] | None,
+    patch_embedder: PatchEmbedderOf,
+    *,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> tuple[Transformer, Transformer | None]:
+    """The transformer of each stage, as two views that share every weight that is the same in both.
+
+    "As shipped" the refine stage runs the base model with the patch embedder of E1 (model.md 11.1).
+    """
+    wanted = _shapes_of(Transformer, config)
+    weights = dict(load_each(headers, names=wanted, device=device, dtype=dtype))
+    if adapter is None:
+        if base is None:
+            return _assembled(config, weights), None
+        base_weights = dict(load_each(base, names=wanted, device=device, dtype=dtype))
+        refine = base_weights | _kept(weights, patch_embedder)
+        return _assembled(config, weights), _assembled(config, refine)
+
+    pieces = dict(load_each(adapter, names=adapter, device=device, dtype=None))
+    edit = dict(weights)
+    for name in REPLACED:
+        edit[name] = pieces[name].to(dtype)
+    for name in (name for name in pieces if name.endswith(DOWN)):
+        target = adapted_weight(name)
+        edit[target] = merge(weights[target], pieces[name], pieces[name.replace(DOWN, UP)])
+    refine = dict(load_each(base, names=wanted, device=device, dtype=dtype)) if base else weights
+    return _assembled(config, edit), _assembled(config, refine | _kept(edit, patch_embedder))
+
+
+def _kept(edit_weights: Mapping[str, Tensor], patch_embedder: PatchEmbedderOf) -> dict[str, Tensor]:
+    """What the refine stage takes over from the edit stage."""
+    return {name: edit_weights[name] for name in REPLACED} if patch_embedder == "e1" else {}
+
+
+def _assembled(config: TransformerConfig, weights: Mapping[str, Tensor]) -> Transformer:
+    with torch.device("meta"):
+        transformer = Transformer(config)
+    transformer.load_state_dict(weights, assign=True)
+    return transformer.eval().requires_grad_(False)
+
+
+@contextlib.contextmanager
+def _quiet_libraries() -> Iterator[None]:
+    """No progress bars and notes of the libraries while their parts load; errors still raise."""
+    import diffusers.utils.logging as diffusers_logging
+    import transformers.utils.logging as transformers_logging
+
+    before = transformers_logging.get_verbosity(), diffusers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    diffusers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(before[0])
+        diffusers_logging.set_verbosity(before[1])
+        transformers_logging.enable_progress_bar()

@@ -1,0 +1,1 @@
+"""The HiDream image transformer, with the parameter names of the public checkpoint."""

@@ -1,0 +1,65 @@
+"""Gated feed-forward, and the mixture of experts made of it (model.md 7.1)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hidream_edit.engine.model.config import feed_forward_width
+
+
+class FeedForward(nn.Module):
+    """W2(SiLU(W1 x) ⊙ W3 x) without biases."""
+
+    def __init__(self, width: int, nominal: int) -> None:
+        super().__init__()
+        hidden = feed_forward_width(nominal)
+        self.w1 = nn.Linear(width, hidden, bias=False)
+        self.w2 = nn.Linear(hidden, width, bias=False)
+        self.w3 = nn.Linear(width, hidden, bias=False)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        hidden: Tensor = self.w2(F.silu(self.w1(tokens)) * self.w3(tokens))
+        return hidden
+
+
+class Gate(nn.Module):
+    """Chooses the experts of each token."""
+
+    def __init__(self, width: int, expert_count: int, active_count: int) -> None:
+        super().__init__()
+        self.active_count = active_count
+        self.weight = nn.Parameter(torch.empty(expert_count, width))
+
+    def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Probabilities and indices (tokens, active) of the experts chosen for ``tokens`` (tokens, width).
+
+        The softmax runs over all experts in the compute dtype, as upstream, and is not renormalised over the chosen.
+        """
+        probabilities = F.linear(tokens, self.weight).softmax(dim=-1)
+        return torch.topk(probabilities, self.active_count, dim=-1, sorted=False)
+
+
+class MixtureOfExperts(nn.Module):
+    """Σ p_e·E_e(x) over the chosen experts, plus an expert that every token shares. No token is ever dropped."""
+
+    def __init__(self, width: int, expert_count: int, active_count: int) -> None:
+        super().__init__()
+        self.shared_experts = FeedForward(width, 2 * width)
+        self.experts = nn.ModuleList(FeedForward(width, 4 * width) for _ in range(expert_count))
+        self.gate = Gate(width, expert_count, active_count)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(batch, tokens, width) → the same shape."""
+        flat = tokens.flatten(0, -2)
+        probabilities, chosen = self.gate(flat)
+        routed = torch.zeros_like(flat)
+        for index, expert in enumerate(self.experts):
+            rows, places = torch.nonzero(chosen == index, as_tuple=True)
+            if len(rows) == 0:
+                continue
+            # A token meets an expert at most once, so no row is written twice and the sum has one order.
+            routed[rows] += expert(flat[rows]) * probabilities[rows, places, None]
+        mixed: Tensor = routed.view_as(tokens) + self.shared_experts(tokens)
+        return mixed

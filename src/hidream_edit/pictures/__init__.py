@@ -1,0 +1,1 @@
+"""Bytes ↔ pictures: decoding with limits, encoding with provenance, and sheets to compare by."""

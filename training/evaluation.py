@@ -1,0 +1,229 @@
+"""The gate of the mini model: every family on held-out pictures, in seen and unseen wordings, against its truth."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import AutoencoderDC
+from numpy.random import Generator, default_rng
+from PIL import Image
+from skimage.metrics import structural_similarity
+
+from hidream_edit.domain.edit import EditInput
+from hidream_edit.domain.picture import Picture
+from hidream_edit.engine.engine import Engine
+from hidream_edit.engine.known_models import BUNDLED
+from training.edits import FAMILIES, GROUPS, Edit
+from training.families import apply
+from training.pictures import HELD_OUT, Pixels, drawn, photo
+from training.samples import draw_edit, draw_local
+from training.wordings import instruction, outside
+
+CROPS = {  # left, top, side as shares of the shorter side, beyond the whole square
+    "astronaut.png": ((0.0, 0.0, 1.0), (0.25, 0.0, 0.5), (0.0, 0.4, 0.6)),
+    "chelsea.png": ((0.1, 0.0, 1.0), (0.3, 0.1, 0.6), (0.0, 0.3, 0.7)),
+    "coffee.png": ((0.25, 0.0, 1.0), (0.4, 0.1, 0.7), (0.0, 0.2, 0.6)),
+}
+DRAWN_SEED, DRAWN_COUNT = 991, 3
+GAIN_DB, NEAR_BOUND_DB, WORDING_DB, MEAN_DB = 4.0, 3.0, 1.5, 25.0
+SLOW_SHARE_DB = 2.0
+
+
+@dataclass(frozen=True)
+class Case:
+    """One held-out edit: pixels uint8, and the words for it."""
+
+    family: str
+    source: Pixels
+    truth: Pixels
+    seen: str
+    unseen: str
+
+
+def held_out_pictures(size: int) -> list[Pixels]:
+    """Nine crops of the three photographs and three drawn pictures, float in 0…1."""
+    pictures: list[Pixels] = []
+    for name in HELD_OUT:
+        image = photo(name)
+        shortest = min(image.size)
+        for left, top, share in CROPS[name]:
+            side = int(share * shortest)
+            x, y = min(int(left * shortest), image.width - side), min(int(top * shortest), image.height - side)
+            crop = image.crop((x, y, x + side, y + side)).resize((size, size), Image.Resampling.LANCZOS)
+            pictures.append(np.asarray(crop, np.float32) / 255)
+    rng = default_rng(DRAWN_SEED)
+    pictures += [np.clip(drawn(rng, size), 0, 1).astype(np.float32) for _ in range(DRAWN_COUNT)]
+    return pictures
+
+
+def cases_of(family: str, pictures: list[Pixels], rng: Generator) -> Iterator[Case]:
+    """At least twelve cases of one family; strengths and colours vary, the same in every run."""
+    for number, picture in enumerate(pictures):
+        if family in GROUPS["local"]:
+            sample = draw_local(rng, picture.shape[0], family)
+            edits, source, truth = sample.edits, sample.source, sample.target
+        else:
+            edit = draw_edit(rng, family)
+            if number % 2 == 0:
+                edit = Edit(family, colour=edit.colour)
+            edits, source = (edit,), picture
+            truth = apply(edits, source)
+        yield Case(family, source, truth, instruction(edits, rng), instruction(edits, rng, held_out=True))
+
+
+def psnr(ours: Pixels, truth: Pixels) -> float:
+    """In dB, of pixels in 0…1, capped at 60."""
+    return float(min(60.0, -10 * np.log10(max(1e-12, float(np.mean((ours - truth) ** 2))))))
+
+
+def ssim(ours: Pixels, truth: Pixels) -> float:
+    """Mean structural similarity of colour pictures in 0…1."""
+    return float(structural_similarity(ours, truth, channel_axis=2, data_range=1.0))
+
+
+class Editor:
+    """The engine as a function on float pixels."""
+
+    def __init__(self, folder: Path, **fields: Any) -> None:
+        self.engine, self.fields = Engine.load(folder, device="cpu"), fields
+        self._autoencoder = AutoencoderDC.from_pretrained(folder / "vae").float().eval()
+
+    def __call__(self, source: Pixels, words: str) -> Pixels:
+        settings = self.engine.settle(EditInput(edit_instruction=words, seed=1, **self.fields))
+        *_, state = self.engine.steps(self.engine.begin(_picture(source), settings))
+        return _pixels(state.pictures[0])
+
+    def round_trip(self, pixels: Pixels) -> Pixels:
+        """What the autoencoder makes of ``pixels``."""
+        tensor = torch.from_numpy(pixels).permute(2, 0, 1)[None] * 2 - 1
+        with torch.inference_mode():
+            decoded = self._autoencoder.decode(self._autoencoder.encode(tensor).latent).sample
+        out: Pixels = (decoded[0].permute(1, 2, 0) / 2 + 0.5).clamp(0, 1).numpy()
+        return out
+
+
+def _picture(pixels: Pixels) -> Picture:
+    data = np.clip(np.rint(pixels * 255), 0, 255).astype(np.uint8)
+    return Picture(data.shape[1], data.shape[0], data.tobytes())
+
+
+def _pixels(picture: Picture) -> Pixels:
+    return np.frombuffer(picture.rgb, np.uint8).reshape(picture.height, picture.width, 3).astype(np.float32) / 255
+
+
+def evaluate(
+    editor: Editor,
+    *,
+    size: int,
+    pictures_max: int | None = None,
+    families: tuple[str, ...] = FAMILIES,
+    keep: Callable[[Case, Pixels], None] = lambda _case, _ours: None,
+) -> list[dict[str, Any]]:
+    """One row of means per family."""
+    pictures = held_out_pictures(size)[:: 1 if pictures_max is None else max(1, 12 // pictures_max)]
+    rows = []
+    for family in families:
+        rng = default_rng([5, FAMILIES.index(family)])
+        scores: dict[str, list[float]] = {}
+        for case in cases_of(family, pictures, rng):
+            ours, other = editor(case.source, case.seen), editor(case.source, case.unseen)
+            keep(case, ours)
+            for name, value in (
+                ("copy", psnr(case.source, case.truth)),
+                ("bound", psnr(editor.round_trip(case.truth), case.truth)),
+                ("ours", psnr(ours, case.truth)),
+                ("unseen", psnr(other, case.truth)),
+                ("ssim", ssim(ours, case.truth)),
+                ("copy_ssim", ssim(case.source, case.truth)),
+            ):
+                scores.setdefault(name, []).append(value)
+        row: dict[str, Any] = {name: round(float(np.mean(values)), 2) for name, values in scores.items()}
+        row |= {"family": family, "supported": is_supported(row), "cases": len(scores["ours"])}
+        rows.append(row)
+        print(f"{family:14s} {row}", flush=True)
+    return rows
+
+
+def is_supported(row: dict[str, Any]) -> bool:
+    """The rule of the gate for one family."""
+    clearly_better = row["ours"] >= row["copy"] + GAIN_DB
+    near_bound = row["copy"] > row["bound"] - NEAR_BOUND_DB - GAIN_DB and row["ours"] >= row["bound"] - NEAR_BOUND_DB
+    return bool((clearly_better or near_bound) and row["unseen"] >= row["ours"] - WORDING_DB)
+
+
+def outside_vocabulary(editor: Editor, *, size: int, count: int = 24) -> dict[str, float]:
+    """How well the source survives instructions that are not understood."""
+    rng = default_rng(77)
+    pictures = held_out_pictures(size)
+    values, noticed = [], 0
+    for number in range(count):
+        source, words = pictures[number % len(pictures)], outside(rng)
+        settings = editor.engine.settle(EditInput(edit_instruction=words, seed=1, **editor.fields))
+        state = editor.engine.begin(_picture(source), settings)
+        noticed += any("not recognised" in warning for warning in state.warnings)
+        *_, state = editor.engine.steps(state)
+        values.append(psnr(_pixels(state.pictures[0]), source))
+    return {
+        "mean": round(float(np.mean(values)), 2),
+        "worst": round(float(np.min(values)), 2),
+        "noticed": noticed / count,
+    }
+
+
+def main() -> None:
+    """Evaluate a model folder and write the report as JSON."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--model", type=Path, help="model folder; the bundled mini model without it")
+    parser.add_argument("--out", type=Path, required=True, help="report.json and contact sheets go here")
+    parser.add_argument("--size", type=int, default=256)
+    parser.add_argument("--pictures", type=int, help="fewer pictures than all twelve")
+    parser.add_argument("--families", nargs="*", default=list(FAMILIES))
+    parser.add_argument("--hosted", action="store_true", help="with the hosted page's 50 steps and scales instead")
+    parser.add_argument("--threads", type=int, default=2)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    hosted = {"num_inference_steps": 50, "guidance_scale": 3.5, "image_guidance_scale": 2.0} if options.hosted else {}
+    editor = Editor(options.model or BUNDLED, **hosted)
+    strips: dict[str, list[Pixels]] = {}
+
+    def keep(case: Case, ours: Pixels) -> None:
+        if len(strips.setdefault(case.family, [])) < 3:
+            strips[case.family].append(np.concatenate((case.source, case.truth, ours), 1))
+
+    began = time.monotonic()
+    rows = evaluate(
+        editor, size=options.size, pictures_max=options.pictures, families=tuple(options.families), keep=keep
+    )
+    supported = [row for row in rows if row["supported"]]
+    report = {
+        "size": options.size,
+        "hosted_settings": options.hosted,
+        "seconds": round(time.monotonic() - began),
+        "supported": len(supported),
+        "mean_supported": round(float(np.mean([row["ours"] for row in supported])), 2) if supported else None,
+        "mean_all": round(float(np.mean([row["ours"] for row in rows])), 2),
+        "outside": outside_vocabulary(editor, size=options.size),
+        "families": rows,
+    }
+    options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / "report.json").write_text(json.dumps(report, indent=1) + "\n")
+    for group, members in GROUPS.items():
+        drawn_strips = [np.concatenate(strips[family], 1) for family in members if family in strips]
+        if drawn_strips:
+            sheet = Image.fromarray((np.concatenate(drawn_strips) * 255).astype(np.uint8))
+            sheet.resize((sheet.width // 2, sheet.height // 2), Image.Resampling.LANCZOS).save(
+                options.out / f"sheet-{group}.jpg", quality=88
+            )
+    print(json.dumps({key: value for key, value in report.items() if key != "families"}), flush=True)
+
+
+if __name__ == "__main__":
+    main()
