@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
-from tests.support.tiny_checkpoint import EULER, write_adapter, write_checkpoint, write_json, write_transformer
+from tests.support.tiny_checkpoint import EULER, write_adapter, write_json, write_transformer
 
 from hidream_edit.domain.edit import EditInput, Fit
 from hidream_edit.domain.picture import Picture
@@ -28,12 +28,6 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="session")
-def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A whole random model: 64x64 pixels, UniPC."""
-    return write_checkpoint(tmp_path_factory.mktemp("tiny") / "model")
 
 
 @pytest.fixture(scope="session")

@@ -139,8 +139,11 @@ def _confidence(explained: Tensor, made: Tensor) -> Tensor:
     Compared in a band that the model's autoencoder keeps; structure as weak as noise counts as agreement.
     """
     ours, theirs = (_smooth(part, 0.8) - _smooth(part, 3.0) for part in (explained, made))
-    common = _mean((ours * theirs).sum(0, keepdim=True)) + NOISE_ENERGY
-    of_ours = _mean((ours**2).sum(0, keepdim=True)) + NOISE_ENERGY
+    shared, energy = (ours * theirs).sum(0, keepdim=True), (ours**2).sum(0, keepdim=True)
+    # A region without structure goes by the whole picture: in a blurred one, its grain is gone too.
+    elsewhere = ((shared.mean() + NOISE_ENERGY / 9) / (energy.mean() + NOISE_ENERGY / 9)).clamp(0, 1)
+    common = _mean(shared) + NOISE_ENERGY * elsewhere
+    of_ours = _mean(energy) + NOISE_ENERGY
     of_theirs = _mean((theirs**2).sum(0, keepdim=True)) + NOISE_ENERGY
     reproduced = common / of_ours  # about 1; lower where the edit has lost structure that the source has
     agreement = common.clamp(min=0) ** 2 / (of_ours * of_theirs)

@@ -1,0 +1,130 @@
+"""The small edit carried over to the full-size source: exact where it can be, soft nowhere, seams nowhere."""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image, ImageFilter
+
+from hidream_edit.engine.detail import STRIP_PIXELS, restore_detail
+
+SMALL = 96
+Edit = Callable[[torch.Tensor], torch.Tensor]
+
+
+def textured(width: int, height: int, seed: int = 0) -> torch.Tensor:
+    """(height, width, 3) uint8 with soft areas, edges and fine texture."""
+    rng = np.random.default_rng(seed)
+    large = Image.fromarray(rng.integers(40, 216, (6, 6, 3), dtype=np.uint8)).resize((width, height), Image.BICUBIC)
+    pixels = np.asarray(large, np.float32) + rng.normal(0, 14, (height, width, 1))
+    pixels[height // 3 : height // 2, width // 4 : width // 2] = (230, 60, 40)
+    return torch.from_numpy(pixels.clip(0, 255).astype(np.uint8))
+
+
+def shrunk(pixels: torch.Tensor, size: int = SMALL) -> torch.Tensor:
+    """(size, size, 3) in 0…1."""
+    image = Image.fromarray(pixels.numpy()).resize((size, size), Image.LANCZOS)
+    return torch.from_numpy(np.asarray(image, np.float32) / 255)
+
+
+def plain(small: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    grown = F.interpolate(small.permute(2, 0, 1)[None], (height, width), mode="bicubic", align_corners=False)
+    return grown[0].permute(1, 2, 0).clamp(0, 1)
+
+
+def decibels(ours: torch.Tensor, truth: torch.Tensor) -> float:
+    return float(-10 * torch.log10(((ours - truth) ** 2).mean() + 1e-12))
+
+
+def warm(pixels: torch.Tensor) -> torch.Tensor:
+    return (pixels * torch.tensor([1.15, 1.0, 0.7])).clamp(0, 1)
+
+
+def grayscale(pixels: torch.Tensor) -> torch.Tensor:
+    return (pixels @ torch.tensor([0.299, 0.587, 0.114]))[..., None].expand(-1, -1, 3).contiguous()
+
+
+def vignette(pixels: torch.Tensor) -> torch.Tensor:
+    rows, columns = torch.meshgrid(
+        torch.linspace(-1, 1, pixels.shape[0]), torch.linspace(-1, 1, pixels.shape[1]), indexing="ij"
+    )
+    return pixels * (1 - 0.5 * (rows**2 + columns**2))[..., None].clamp(0, 1)
+
+
+@pytest.mark.parametrize("size", [(640, 480), (301, 1), (1, 1), (96, 96), (50, 700)])
+def test_a_picture_that_was_not_changed_comes_back_within_one_level(size: tuple[int, int]) -> None:
+    source = textured(*size)
+    small = shrunk(source)
+    result = restore_detail(source, small, small.clone())
+    assert (result.int() - source.int()).abs().max() <= 1
+
+
+@pytest.mark.parametrize("edit", [warm, grayscale, vignette, lambda pixels: 1 - pixels])
+def test_an_edit_that_the_source_explains_keeps_the_sources_own_detail(edit: Edit) -> None:
+    source = textured(600, 400)
+    truth = edit(source.float() / 255)
+    small = shrunk(source)
+    made = edit(small)
+    ours = decibels(restore_detail(source, small, made).float() / 255, truth)
+    assert ours > decibels(plain(made, 400, 600), truth) + 5
+    assert ours > 30
+
+
+def test_noise_of_the_model_does_not_reach_the_result() -> None:
+    source = textured(600, 400)
+    small = shrunk(source)
+    noisy = warm(small) + 0.02 * torch.randn(small.shape, generator=torch.Generator().manual_seed(0))
+    assert decibels(restore_detail(source, small, noisy.clamp(0, 1)).float() / 255, warm(source.float() / 255)) > 30
+
+
+def test_an_edit_that_the_source_does_not_explain_is_enlarged_as_it_is() -> None:
+    source = textured(600, 400)
+    small = shrunk(source)
+    mirrored = small.flip(1)
+    result = restore_detail(source, small, mirrored).float() / 255
+    assert decibels(result, plain(mirrored, 400, 600)) > 27
+
+
+def test_a_blur_of_texture_that_the_model_can_see_stays_a_blur() -> None:
+    coarse = np.random.default_rng(0).integers(40, 216, (60, 90, 3), dtype=np.uint8)
+    source = torch.from_numpy(np.asarray(Image.fromarray(coarse).resize((600, 400), Image.BICUBIC)))
+    small = shrunk(source)
+    image = Image.fromarray((small * 255).to(torch.uint8).numpy()).filter(ImageFilter.GaussianBlur(4))
+    blurred = torch.from_numpy(np.asarray(image, np.float32) / 255)
+    result = restore_detail(source, small, blurred).float() / 255
+    assert (result[:, 1:] - result[:, :-1]).abs().mean() < 0.4 * (source.float() / 255).diff(dim=1).abs().mean()
+
+
+def test_no_halo_lies_around_a_hard_edge() -> None:
+    source = torch.full((400, 400, 3), 60, dtype=torch.uint8)
+    source[:, 200:] = 190
+    small = shrunk(source)
+    result = restore_detail(source, small, (small * 0.7 + 0.1).clamp(0, 1)).float() / 255
+    truth = source.float() / 255 * 0.7 + 0.1
+    assert (result - truth).abs().max() < 0.02
+
+
+def test_strips_leave_no_seams() -> None:
+    width = 2000
+    height = 2 * STRIP_PIXELS // width + 77  # three strips
+    source = torch.full((height, width, 3), 128, dtype=torch.uint8)
+    source[..., 0] = torch.linspace(40, 220, height)[:, None].to(torch.uint8)
+    small = shrunk(source, 256)
+    result = restore_detail(source, small, vignette(small)).float()
+    curvature = result[2:] - 2 * result[1:-1] + result[:-2]
+    assert curvature.abs().max() <= 4  # rounding alone gives up to 3
+
+
+def test_memory_grows_by_the_result_and_little_more() -> None:
+    source = textured(1600, 1200)
+    small = shrunk(source, 256)
+    restore_detail(source[:64].contiguous(), small, warm(small))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    restore_detail(source, small, warm(small))
+    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
+    assert grown < 200 * STRIP_PIXELS
