@@ -92,7 +92,7 @@ def test_an_edit_that_the_source_does_not_explain_is_enlarged_as_it_is() -> None
 
 def test_a_blur_of_texture_that_the_model_can_see_stays_a_blur() -> None:
     coarse = np.random.default_rng(0).integers(40, 216, (60, 90, 3), dtype=np.uint8)
-    source = torch.from_numpy(np.asarray(Image.fromarray(coarse).resize((600, 400), Image.BICUBIC)))
+    source = torch.from_numpy(np.array(Image.fromarray(coarse).resize((600, 400), Image.BICUBIC)))
     small = shrunk(source)
     image = Image.fromarray((small * 255).to(torch.uint8).numpy()).filter(ImageFilter.GaussianBlur(4))
     blurred = torch.from_numpy(np.asarray(image, np.float32) / 255)
