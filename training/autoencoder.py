@@ -198,13 +198,19 @@ def bound(model: AutoencoderDC) -> list[float]:
     return [round(psnr(model.decode(model.encode(one[None]).latent).sample, one[None]), 2) for one in pictures]
 
 
-def train_decoder(model: AutoencoderDC, *, minutes: float, seed: int, noise: float = 0.25) -> None:
-    """Train the decoder on true edits, with noise on the latents so that it learns to pass it by."""
-    rng, torch_rng = default_rng(seed), torch.Generator().manual_seed(seed)
+def train_decoder(model: AutoencoderDC, checkpoint: Path, *, minutes: float, seed: int, noise: float = 0.25) -> None:
+    """Train the decoder on true edits, with noise on the latents so that it learns to pass it by; resumable."""
     model.encoder.requires_grad_(False)
     parameters = list(model.decoder.parameters())
     optimiser = torch.optim.AdamW(parameters, lr=1e-3, betas=(0.9, 0.98), weight_decay=1e-4)
-    samples, began, step = endless(rng, 256), time.monotonic(), 0
+    step, spent = 0, 0.0
+    if checkpoint.exists():
+        saved = torch.load(checkpoint, weights_only=True)
+        model.load_state_dict(saved["model"])
+        optimiser.load_state_dict(saved["optimiser"])
+        step, spent = saved["step"], saved["spent"]
+    rng, torch_rng = default_rng([seed, step]), torch.Generator().manual_seed(seed + step)
+    samples, began, saved_at = endless(rng, 256), time.monotonic() - spent, time.monotonic()
     pool: list[Tensor] = []
     while (share := (time.monotonic() - began) / 60 / minutes) < 1:
         pool = [*pool[-180:], *(_pixels(next(samples).target) for _ in range(4))]
@@ -229,26 +235,35 @@ def train_decoder(model: AutoencoderDC, *, minutes: float, seed: int, noise: flo
         step += 1
         if step % 200 == 0:
             print(f"decoder step {step}, {share:.0%}, loss {loss.item():.5f}, held out {bound(model)} dB", flush=True)
+        if time.monotonic() - saved_at > 60:
+            saved_at = time.monotonic()
+            states = {"model": model.state_dict(), "optimiser": optimiser.state_dict()}
+            torch.save({**states, "step": step, "spent": saved_at - began}, checkpoint)
+
+
+def train(out: Path, *, minutes: float, seed: int) -> None:
+    """Write the transform, train the decoder, save in the layout of the library."""
+    torch.manual_seed(seed)
+    model = build()
+    gains = coefficient_gains()
+    write_transform(model, gains)
+    print(f"{sum(p.numel() for p in model.parameters()):,} parameters, as written: {bound(model)} dB", flush=True)
+    out.mkdir(parents=True, exist_ok=True)
+    torch.save({"gains": gains}, out / "gains.pt")
+    if minutes > 0:
+        train_decoder(model, out / "decoder.pt", minutes=minutes, seed=seed)
+        print(f"after {minutes} minutes: {bound(model)} dB", flush=True)
+    model.save_pretrained(out)
 
 
 def main() -> None:
-    """Write the transform, train the decoder, save in the layout of the library."""
+    """Train the autoencoder."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    torch.manual_seed(options.seed)
-    model = build()
-    gains = coefficient_gains()
-    write_transform(model, gains)
-    print(f"{sum(p.numel() for p in model.parameters()):,} parameters, as written: {bound(model)} dB", flush=True)
-    options.out.mkdir(parents=True, exist_ok=True)
-    torch.save({"gains": gains}, options.out / "gains.pt")
-    if options.minutes > 0:
-        train_decoder(model, minutes=options.minutes, seed=options.seed)
-        print(f"after {options.minutes} minutes: {bound(model)} dB", flush=True)
-    model.save_pretrained(options.out)
+    train(options.out, minutes=options.minutes, seed=options.seed)
 
 
 if __name__ == "__main__":

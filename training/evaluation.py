@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from diffusers import AutoencoderDC
 from numpy.random import Generator, default_rng
-from PIL import Image
+from PIL import Image, ImageDraw
 from skimage.metrics import structural_similarity
 
 from hidream_edit.domain.edit import EditInput
@@ -25,6 +25,7 @@ from training.edits import FAMILIES, GROUPS, Edit
 from training.families import apply
 from training.pictures import HELD_OUT, Pixels, drawn, photo
 from training.samples import draw_edit, draw_local
+from training.transformer import WORKING_SIZE
 from training.wordings import instruction, outside
 
 CROPS = {  # left, top, side as shares of the shorter side, beyond the whole square
@@ -34,7 +35,6 @@ CROPS = {  # left, top, side as shares of the shorter side, beyond the whole squ
 }
 DRAWN_SEED, DRAWN_COUNT = 991, 3
 GAIN_DB, NEAR_BOUND_DB, WORDING_DB, MEAN_DB = 4.0, 3.0, 1.5, 25.0
-SLOW_SHARE_DB = 2.0
 
 
 @dataclass(frozen=True)
@@ -178,51 +178,88 @@ def outside_vocabulary(editor: Editor, *, size: int, count: int = 24) -> dict[st
     }
 
 
+HOSTED = {"num_inference_steps": 50, "guidance_scale": 3.5, "image_guidance_scale": 2.0}  # the hosted page's example
+STRIPS_PER_FAMILY, THUMBNAIL, LABEL_WIDTH, HEADER = 3, 112, 104, 18
+
+
+def run(
+    model: Path,
+    out: Path,
+    *,
+    pictures_max: int | None = None,
+    families: tuple[str, ...] = FAMILIES,
+    hosted: bool = False,
+    size: int = WORKING_SIZE,
+) -> dict[str, Any]:
+    """Evaluate a model folder; write ``report.json`` and a contact sheet per group into ``out``."""
+    editor = Editor(model, **(HOSTED if hosted else {}))
+    strips: dict[str, list[list[Pixels]]] = {}
+
+    def keep(case: Case, ours: Pixels) -> None:
+        if len(strips.setdefault(case.family, [])) < STRIPS_PER_FAMILY:
+            strips[case.family].append([case.source, case.truth, ours])
+
+    began = time.monotonic()
+    rows = evaluate(editor, size=size, pictures_max=pictures_max, families=families, keep=keep)
+    supported = [row for row in rows if row["supported"]]
+    report = {
+        "size": size,
+        "hosted_settings": hosted,
+        "seconds": round(time.monotonic() - began),
+        "supported": len(supported),
+        "mean_supported": round(float(np.mean([row["ours"] for row in supported])), 2) if supported else None,
+        "mean_all": round(float(np.mean([row["ours"] for row in rows])), 2),
+        "outside": outside_vocabulary(editor, size=size),
+        "families": rows,
+    }
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "report.json").write_text(json.dumps(report, indent=1) + "\n")
+    for group, members in GROUPS.items():
+        shown = {family: strips[family] for family in members if family in strips}
+        if shown:
+            contact_sheet(shown).save(out / f"{group}.jpg", quality=88)
+    print(json.dumps({key: value for key, value in report.items() if key != "families"}), flush=True)
+    return report
+
+
+def contact_sheet(strips: dict[str, list[list[Pixels]]]) -> Image.Image:
+    """A row per family: its name, then source, truth and ours of a few pictures."""
+    columns = 3 * max(len(cases) for cases in strips.values())
+    sheet = Image.new("RGB", (LABEL_WIDTH + columns * THUMBNAIL, HEADER + len(strips) * THUMBNAIL), "white")
+    canvas = ImageDraw.Draw(sheet)
+    for column in range(columns):
+        name = ("source", "truth", "ours")[column % 3]
+        canvas.text((LABEL_WIDTH + column * THUMBNAIL + 4, 3), name, fill="black")
+    for row, (family, cases) in enumerate(strips.items()):
+        top = HEADER + row * THUMBNAIL
+        canvas.text((4, top + THUMBNAIL // 2 - 6), family.replace("_", " "), fill="black")
+        for column, pixels in enumerate(part for case in cases for part in case):
+            image = Image.fromarray((np.clip(pixels, 0, 1) * 255 + 0.5).astype(np.uint8))
+            small = image.resize((THUMBNAIL - 2, THUMBNAIL - 2), Image.Resampling.LANCZOS)
+            sheet.paste(small, (LABEL_WIDTH + column * THUMBNAIL, top))
+    return sheet
+
+
 def main() -> None:
     """Evaluate a model folder and write the report as JSON."""
     parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--model", type=Path, help="model folder; the bundled mini model without it")
+    parser.add_argument("--model", type=Path, default=BUNDLED, help="model folder; the bundled mini model without it")
     parser.add_argument("--out", type=Path, required=True, help="report.json and contact sheets go here")
-    parser.add_argument("--size", type=int, default=256)
+    parser.add_argument("--size", type=int, default=WORKING_SIZE)
     parser.add_argument("--pictures", type=int, help="fewer pictures than all twelve")
     parser.add_argument("--families", nargs="*", default=list(FAMILIES))
     parser.add_argument("--hosted", action="store_true", help="with the hosted page's 50 steps and scales instead")
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    hosted = {"num_inference_steps": 50, "guidance_scale": 3.5, "image_guidance_scale": 2.0} if options.hosted else {}
-    editor = Editor(options.model or BUNDLED, **hosted)
-    strips: dict[str, list[Pixels]] = {}
-
-    def keep(case: Case, ours: Pixels) -> None:
-        if len(strips.setdefault(case.family, [])) < 3:
-            strips[case.family].append(np.concatenate((case.source, case.truth, ours), 1))
-
-    began = time.monotonic()
-    rows = evaluate(
-        editor, size=options.size, pictures_max=options.pictures, families=tuple(options.families), keep=keep
+    run(
+        options.model,
+        options.out,
+        pictures_max=options.pictures,
+        families=tuple(options.families),
+        hosted=options.hosted,
+        size=options.size,
     )
-    supported = [row for row in rows if row["supported"]]
-    report = {
-        "size": options.size,
-        "hosted_settings": options.hosted,
-        "seconds": round(time.monotonic() - began),
-        "supported": len(supported),
-        "mean_supported": round(float(np.mean([row["ours"] for row in supported])), 2) if supported else None,
-        "mean_all": round(float(np.mean([row["ours"] for row in rows])), 2),
-        "outside": outside_vocabulary(editor, size=options.size),
-        "families": rows,
-    }
-    options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "report.json").write_text(json.dumps(report, indent=1) + "\n")
-    for group, members in GROUPS.items():
-        drawn_strips = [np.concatenate(strips[family], 1) for family in members if family in strips]
-        if drawn_strips:
-            sheet = Image.fromarray((np.concatenate(drawn_strips) * 255).astype(np.uint8))
-            sheet.resize((sheet.width // 2, sheet.height // 2), Image.Resampling.LANCZOS).save(
-                options.out / f"sheet-{group}.jpg", quality=88
-            )
-    print(json.dumps({key: value for key, value in report.items() if key != "families"}), flush=True)
 
 
 if __name__ == "__main__":

@@ -6,15 +6,19 @@ import argparse
 import copy
 import json
 import math
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.random import Generator, default_rng
+from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from hidream_edit.engine.model import attention
 from hidream_edit.engine.model.transformer import Transformer
@@ -98,16 +102,29 @@ def _strip(sample: Sample, rng: Generator) -> Sample:
     return Sample(sample.source[part].copy(), sample.target[part].copy(), sample.edits)
 
 
+class Feed(IterableDataset):
+    """Batches without end, by worker processes where there are many cores; each worker draws its own."""
+
+    def __init__(self, recipe: Recipe, step: int) -> None:
+        self._recipe, self._step = recipe, step
+
+    def __iter__(self) -> Iterator[tuple[list[Sample], bool]]:
+        worker = get_worker_info()
+        number = 0 if worker is None else worker.id
+        return batches(default_rng([self._recipe.seed, self._step, 1 + number]), self._recipe)
+
+
 class Latents:
     """The fixed encoder, and how much an error of each latent channel counts."""
 
-    def __init__(self, gains: Tensor) -> None:
-        self.analysis = autoencoder.transform()[0] * gains[:, None, None, None]
+    def __init__(self, gains: Tensor, device: torch.device) -> None:
+        self.device, gains = device, gains.to(device)
+        self.analysis = autoencoder.transform()[0].to(device) * gains[:, None, None, None]
         in_pixels = gains**-2 / SIDE**2  # squared error of pixels in −1…1, per squared error of a latent
         self.weight = (in_pixels.mean() * (in_pixels / in_pixels.mean()) ** 0.75)[None, :, None, None]
 
     def __call__(self, pictures: list[np.ndarray]) -> Tensor:  # type: ignore[type-arg]
-        pixels = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2) * 2 - 1
+        pixels = torch.from_numpy(np.stack(pictures)).to(self.device).permute(0, 3, 1, 2) * 2 - 1
         return nn.functional.conv2d(pixels, self.analysis, stride=SIDE)
 
 
@@ -125,8 +142,9 @@ class Task:
 def make_task(batch: list[Sample], latents: Latents, rng: Generator) -> Task:
     """Draw times and states. The blocks are blind to both; only the size of the state reaches them, by their norms."""
     source, truth = latents([s.source for s in batch]), latents([s.target for s in batch])
-    times = torch.from_numpy(rng.uniform(0.1, 1, len(batch)).astype(np.float32)).view(-1, 1, 1, 1)
-    noise = torch.from_numpy(rng.standard_normal(truth.shape).astype(np.float32))
+    drawn = rng.uniform(0.1, 1, len(batch)), rng.standard_normal(truth.shape)
+    times, noise = (torch.from_numpy(values.astype(np.float32)).to(truth.device) for values in drawn)
+    times = times.view(-1, 1, 1, 1)
     return Task((1 - times) * truth + times * noise, source, truth, times, [s.edits for s in batch])
 
 
@@ -193,32 +211,38 @@ def rate_at(share: float, step: int, hold: float) -> float:
 
 
 def train(recipe: Recipe, out: Path, *, gains: Tensor, text_folder: Path | None, start: Path | None) -> None:
-    """Run for ``recipe.minutes`` of work, over as many sessions as that takes; saves every two minutes."""
+    """Run for ``recipe.minutes`` of work, over as many sessions as that takes; saves every two minutes.
+
+    ``start``: a checkpoint of another run, or the folder of an exported model, whose weights to begin with.
+    """
     checkpoint = out / "transformer.pt"
-    if not torch.cuda.is_available():
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if device.type == "cpu":
         attention.attend = attend_by_products
     model, pinned = build(gains, recipe.seed)
-    restore = pinned.attach(model)
     if start is not None:
-        model.load_state_dict(torch.load(start, weights_only=True)["average"])
+        model.load_state_dict(starting_weights(start))
+    model.to(device)
+    restore = pinned.attach(model)
     average = copy.deepcopy(model.state_dict())
     optimisers = make_optimisers(model, recipe)
     step, spent = 0, 0.0
     if checkpoint.exists():
-        saved = torch.load(checkpoint, weights_only=True)
+        saved = torch.load(checkpoint, weights_only=True, map_location=device)
         model.load_state_dict(saved["model"])
         average, step, spent = saved["average"], saved["step"], saved["spent"]
         for optimiser, state in zip(optimisers, saved["optimisers"], strict=True):
             optimiser.load_state_dict(state)
     rng = default_rng([recipe.seed, step])
-    latents, text, feed = Latents(gains), TextSource(text_folder), batches(default_rng([recipe.seed, step, 1]), recipe)
+    latents, text = Latents(gains, device), TextSource(text_folder)
+    feed = iter(DataLoader(Feed(recipe, step), batch_size=None, num_workers=_workers(device), collate_fn=_as_it_is))
     log: dict[str, list[float]] = {"whole": [], "strip": []}
     began, saved_at = time.monotonic() - spent, time.monotonic()
     while (share := (time.monotonic() - began) / 60 / recipe.minutes) < 1:
         batch, is_whole = next(feed)
         task = make_task(batch, latents, rng)
         with torch.no_grad():
-            words = text.encode(task.edits, rng)
+            words = tuple(part.to(device) for part in text.encode(task.edits, rng))
         loss, decibels = loss_of(model, task, words, latents.weight, recipe.floor_db)
         loss.backward()
         norm = nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -244,6 +268,31 @@ def train(recipe: Recipe, out: Path, *, gains: Tensor, text_folder: Path | None,
     _save(checkpoint, model, average, optimisers, step, time.monotonic() - began)
 
 
+def starting_weights(start: Path) -> dict[str, Tensor]:
+    """Averaged weights of a checkpoint, or the weights of an exported model, widened."""
+    if start.is_dir():
+        return widened(load_file(start / "transformer" / "diffusion_pytorch_model.safetensors"))
+    averaged: dict[str, Tensor] = torch.load(start, weights_only=True)["average"]
+    return averaged
+
+
+def widened(stored: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Float32 weights from a file whose matrices lie in eight bits."""
+    scales = {name: tensor for name, tensor in stored.items() if name.endswith(".scale")}
+    return {
+        name: tensor.float() * scales.get(f"{name}.scale", 1) for name, tensor in stored.items() if name not in scales
+    }
+
+
+def _workers(device: torch.device) -> int:
+    """Processes that draw samples; on a CPU the training itself needs the cores."""
+    return min(12, (os.cpu_count() or 1) - 1) if device.type == "cuda" else 0
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
+
+
 def _save(
     file: Path,
     model: Transformer,
@@ -267,7 +316,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--gains", type=Path, required=True, help="gains.pt of the autoencoder")
     parser.add_argument("--text", type=Path, help="folder of trained text encoders; codes without it")
-    parser.add_argument("--start", type=Path, help="checkpoint whose averaged weights to start from")
+    parser.add_argument("--start", type=Path, help="checkpoint or exported model whose weights to start from")
     parser.add_argument("--minutes", type=float, default=90)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)

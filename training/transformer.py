@@ -72,13 +72,14 @@ class Pinned:
     def attach(self, model: nn.Module) -> Callable[[], None]:
         """Silence the gradients of pinned weights; returns what puts them back after a step of an optimiser."""
         parameters = dict(model.named_parameters())
-        kept = {name: parameters[name].detach() * (1 - mask) for name, mask in self._masks.items()}
-        for name, mask in self._masks.items():
+        masks = {name: mask.to(parameters[name].device) for name, mask in self._masks.items()}
+        kept = {name: parameters[name].detach() * (1 - mask) for name, mask in masks.items()}
+        for name, mask in masks.items():
             parameters[name].register_hook(mask.mul)
 
         @torch.no_grad()
         def restore() -> None:
-            for name, mask in self._masks.items():
+            for name, mask in masks.items():
                 parameters[name].mul_(mask).add_(kept[name])
 
         return restore

@@ -1,0 +1,217 @@
+"""One denoising step of the real configuration with random weights, ours beside the library's class.
+
+    make benchmark-gpu                                       on a machine with a large GPU: 768x768, bf16, 3 steps
+    python benchmarks/transformer_step.py --tiny             the same script on a small configuration, to try it out
+
+Both classes hold the very same tensors, so memory is counted once and results can be compared. Both are compared with
+ours in float32, where that fits, by the rule of model.md 15: in bf16 our error may be 1.5 times the library's at most.
+Prints one JSON object; whoever runs it puts the numbers into benchmarks/LOG.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import time
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from diffusers import HiDreamImageTransformer2DModel
+from torch import Tensor
+
+from hidream_edit.engine.guidance import Velocities, guide
+from hidream_edit.engine.model.config import TransformerConfig
+from hidream_edit.engine.model.transformer import TextTokens, Transformer
+
+REAL = TransformerConfig(
+    in_channels=16,
+    out_channels=16,
+    patch_size=2,
+    num_layers=16,
+    num_single_layers=32,
+    num_attention_heads=20,
+    attention_head_dim=128,
+    caption_channels=(4096, 4096),
+    text_emb_dim=2048,
+    num_routed_experts=4,
+    num_activated_experts=2,
+    axes_dims_rope=(64, 32, 32),
+    max_resolution=(96, 192),
+    llama_layers=(*range(32), *(31,) * 16),
+)
+TINY = TransformerConfig(
+    in_channels=16,
+    out_channels=16,
+    patch_size=2,
+    num_layers=2,
+    num_single_layers=2,
+    num_attention_heads=4,
+    attention_head_dim=32,
+    caption_channels=(64, 64),
+    text_emb_dim=48,
+    num_routed_experts=4,
+    num_activated_experts=2,
+    axes_dims_rope=(16, 8, 8),
+    max_resolution=(16, 32),
+    llama_layers=(0, 1, 1, 1),
+)
+BRANCHES, TEXT_ROWS, STEPS = 3, 128, 3
+ERROR_RATIO_MAX = 1.5
+WEIGHT_STD = 0.02
+
+
+class Inputs:
+    """One step's inputs for both classes, random but always the same."""
+
+    def __init__(self, config: TransformerConfig, device: torch.device, dtype: torch.dtype) -> None:
+        draw = torch.Generator().manual_seed(0)
+
+        def random(*shape: int) -> Tensor:
+            return torch.randn(shape, generator=draw).to(device, dtype)
+
+        rows, columns = config.max_resolution
+        self.canvas = random(1, config.in_channels, rows, columns).expand(BRANCHES, -1, -1, -1).contiguous()
+        self.t5 = random(BRANCHES, TEXT_ROWS, config.caption_channels[0])
+        self.llama = random(max(config.llama_layers) + 1, BRANCHES, TEXT_ROWS, config.caption_channels[1])
+        self.pooled = random(BRANCHES, config.text_emb_dim)
+        self.timesteps = torch.full((BRANCHES,), 700.0, device=device)
+
+
+def random_weights(config: TransformerConfig, device: torch.device, dtype: torch.dtype) -> dict[str, Tensor]:
+    """Weights drawn on the device, by the names of the public checkpoint."""
+    torch.manual_seed(0)
+    with torch.device("meta"):
+        shapes = {name: tensor.shape for name, tensor in Transformer(config).state_dict().items()}
+    weights = {}
+    for name, shape in shapes.items():
+        tensor = torch.empty(shape, device=device, dtype=dtype)
+        weights[name] = tensor.fill_(1) if "norm" in name else tensor.normal_(std=WEIGHT_STD)
+    return weights
+
+
+def ours(config: TransformerConfig, weights: dict[str, Tensor]) -> Transformer:
+    """Our class over the given tensors, without copying them."""
+    with torch.device("meta"):
+        model = Transformer(config)
+    model.load_state_dict(weights, assign=True)
+    return model.eval()
+
+
+def theirs(config: TransformerConfig, weights: dict[str, Tensor]) -> Any:
+    """The library's class over the same tensors."""
+    with torch.device("meta"):
+        model = HiDreamImageTransformer2DModel(
+            **{name: list(value) if isinstance(value, tuple) else value for name, value in asdict(config).items()}
+        )
+    model.load_state_dict(weights, assign=True, strict=False)
+    for name, buffer in list(model.named_buffers()):
+        if buffer.device.type == "meta":
+            raise RuntimeError(f"the library's class has a buffer {name} that the checkpoint lacks")
+    return model.eval()
+
+
+def step_of_ours(model: Transformer, inputs: Inputs, text: TextTokens) -> Tensor:
+    """Velocity of one guided step."""
+    velocities = -model(inputs.canvas, inputs.timesteps, text, inputs.pooled)
+    return guided(velocities)
+
+
+def step_of_theirs(model: Any, inputs: Inputs) -> Tensor:
+    output = model(
+        hidden_states=inputs.canvas,
+        timesteps=inputs.timesteps,
+        encoder_hidden_states_t5=inputs.t5,
+        encoder_hidden_states_llama3=inputs.llama,
+        pooled_embeds=inputs.pooled,
+        return_dict=False,
+    )[0]
+    return guided(-output)
+
+
+def guided(velocities: Tensor) -> Tensor:
+    return guide(Velocities(*velocities.split(1)), guidance_scale=3.5, image_guidance_scale=2.0, normed=True)
+
+
+def timed(step: Any, device: torch.device) -> tuple[Tensor, list[float]]:
+    """The last result, and seconds of each of the steps after one to warm up."""
+    result, seconds = step(), []
+    for _ in range(STEPS):
+        _wait(device)
+        began = time.perf_counter()
+        result = step()
+        _wait(device)
+        seconds.append(round(time.perf_counter() - began, 4))
+    return result, seconds
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _peak(device: torch.device) -> float | None:
+    """GiB since the last call."""
+    if device.type != "cuda":
+        return None
+    peak = torch.cuda.max_memory_allocated(device) / 2**30
+    torch.cuda.reset_peak_memory_stats(device)
+    return round(peak, 2)
+
+
+def relative_error(result: Tensor, truth: Tensor) -> float:
+    return float((result.float() - truth.float()).norm() / truth.float().norm())
+
+
+@torch.inference_mode()
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--tiny", action="store_true", help="a small configuration, for any machine")
+    parser.add_argument("--without-float32", action="store_true", help="skip the comparison that needs 70 GB")
+    options = parser.parse_args()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if device.type == "cpu" and not options.tiny:
+        parser.error("the real configuration needs a CUDA device with 80 GB; --tiny runs anywhere")
+    config = TINY if options.tiny else REAL
+    report: dict[str, Any] = {
+        "torch": torch.__version__,
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or "CPU",
+        "configuration": "tiny" if options.tiny else "real",
+        "tokens": config.max_tokens,
+        "branches": BRANCHES,
+    }
+    began = time.perf_counter()
+    weights = random_weights(config, device, torch.bfloat16)
+    _wait(device)
+    report["parameters"] = sum(tensor.numel() for tensor in weights.values())
+    report["seconds to build the weights"] = round(time.perf_counter() - began, 2)
+    report["GiB of weights"] = round(sum(tensor.nbytes for tensor in weights.values()) / 2**30, 2)
+
+    inputs = Inputs(config, device, torch.bfloat16)
+    model = ours(config, weights)
+    text = model.project_text(inputs.t5, inputs.llama)
+    _peak(device)
+    our_result, report["seconds per step, ours"] = timed(lambda: step_of_ours(model, inputs, text), device)
+    report["peak GiB, ours"] = _peak(device)
+    library = theirs(config, weights)
+    their_result, report["seconds per step, library"] = timed(lambda: step_of_theirs(library, inputs), device)
+    report["peak GiB, library"] = _peak(device)
+    report["bf16, ours against library"] = relative_error(our_result, their_result)
+    if not options.without_float32:
+        wide = {name: tensor.float() for name, tensor in weights.items()}
+        exact = ours(config, wide)
+        inputs = Inputs(config, device, torch.float32)
+        # The same inputs as the bf16 runs saw, to the bit.
+        for name in ("canvas", "t5", "llama", "pooled"):
+            setattr(inputs, name, getattr(inputs, name).bfloat16().float())
+        truth = step_of_ours(exact, inputs, exact.project_text(inputs.t5, inputs.llama))
+        report["bf16 error, ours"] = relative_error(our_result, truth)
+        report["bf16 error, library"] = relative_error(their_result, truth)
+        report["within the rule"] = report["bf16 error, ours"] <= ERROR_RATIO_MAX * report["bf16 error, library"]
+    print(json.dumps(report, indent=1))
+
+
+if __name__ == "__main__":
+    main()
