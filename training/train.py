@@ -190,7 +190,7 @@ def make_optimisers(model: Transformer, recipe: Recipe) -> list[torch.optim.Opti
         else:
             rest.append(parameter)
     adam = torch.optim.AdamW(
-        [{"params": rest}, {"params": modulations, "lr": 6e-4}, {"params": careful, "lr": 1e-4}],
+        [{"params": rest}, {"params": modulations, "lr": 1e-3}, {"params": careful, "lr": 1e-4}],
         lr=recipe.adam_rate,
         betas=(0.9, 0.97),
         weight_decay=0.003,

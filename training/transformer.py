@@ -237,6 +237,9 @@ def _start_conditioning(model: Transformer, pinned: Pinned) -> None:
 
     name = "p_embedder.pooled_embedder."
     first, second = model.p_embedder.pooled_embedder.linear_1, model.p_embedder.pooled_embedder.linear_2
+    # A code has one or two ones: the usual start would make next to nothing of them.
+    first.weight.normal_(std=1.0)
+    second.weight.normal_(std=1.5 / WIDTH**0.5)
     for unit, threshold in enumerate((GATE_FROM, GATE_TO)):
         first.weight[unit] = 0
         first.weight[unit, : KEEP + 1] = GATE_SLOPE
