@@ -40,6 +40,18 @@ demo: $(STAMPS)/engine ## edit a real photograph and write the picture to out/
 test: setup ## all tests
 	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
 
+.PHONY: train-mini
+train-mini: setup ## train the mini model from nothing, or go on with it; hours, resumable
+	$(BIN)/python -W ignore -m training.mini --out runs/mini $(TRAIN)
+
+.PHONY: eval-mini
+eval-mini: setup ## measure the mini model in the package against its gate; about 20 minutes
+	$(BIN)/python -W ignore -m training.evaluation --out runs/evaluation
+
+.PHONY: benchmark-gpu
+benchmark-gpu: setup ## one denoising step at the real size, beside the library's class; needs a CUDA device with 140 GB
+	$(BIN)/python -W ignore benchmarks/transformer_step.py
+
 .PHONY: lint
 lint: setup
 	$(BIN)/ruff format --check .
