@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Literal
+
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -36,3 +39,42 @@ class DescriberSettings(BaseSettings):
     timeout_seconds: float = Field(
         30.0, gt=0, description="How long an answer may take before the edit goes on without it."
     )
+
+
+class NullEngineSettings(BaseSettings):
+    """The engine without weights (``--model null``)."""
+
+    model_config = SettingsConfigDict(env_prefix="HIDREAM_EDIT_NULL_", frozen=True, extra="ignore")
+
+    seconds_per_step: float = Field(default=0.0, ge=0, description="How long each of its steps takes.")
+
+
+class ServerSettings(BaseSettings):
+    """The server: where it listens, where its data lies, who may call."""
+
+    model_config = SettingsConfigDict(env_prefix="HIDREAM_EDIT_SERVER_", frozen=True, extra="ignore")
+
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    data: str = Field("~/.local/share/hidream-edit", description="Folder of jobs, files and the secret.")
+    synchronous: Literal["full", "normal"] = Field(
+        "full", description="full: a submit is on disk when it is answered; normal: faster, may lose the last moments."
+    )
+    secret: SecretStr | None = Field(
+        None, description="Signs tokens and upload addresses; kept in the data folder when unset."
+    )
+    open_to_all: bool = Field(False, description="Serve other machines although no key exists.")
+    bases: tuple[str, ...] = Field((), description="Domains whose run., queue., rest. and files. names lead here.")
+    allowed_networks: tuple[str, ...] = Field(
+        (), description="Networks that image_url may name although they are not public, such as 192.168.1.0/24."
+    )
+    keep_hours: float = Field(24.0, gt=0, description="Hours for which results can be fetched.")
+    grace_seconds: float = Field(30.0, ge=0, description="Seconds that a running edit has to finish at shutdown.")
+    lease_seconds: float = Field(30.0, gt=0, description="Seconds after which a silent runner's job goes to another.")
+    heartbeat_seconds: float = Field(5.0, gt=0, description="Seconds between two signs of life of a runner.")
+    hand_back_seconds: float = Field(5.0, ge=0, description="Seconds to hand it back after that.")
+
+    @property
+    def folder(self) -> Path:
+        """The data folder, with the home folder filled in."""
+        return Path(self.data).expanduser()

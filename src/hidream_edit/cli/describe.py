@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from hidream_edit.cli.options import given
 from hidream_edit.cli.terminal import Terminal
 
 
@@ -18,7 +19,6 @@ def describe(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Ask a vision-language model for a clear instruction and a description of the result."""
-    from hidream_edit.cli.edit import given
     from hidream_edit.describer.describer import Description
     from hidream_edit.domain.errors import DescriberFailed, HidreamEditError
     from hidream_edit.settings import DescriberSettings

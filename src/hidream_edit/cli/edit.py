@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from hidream_edit.cli.options import given
 from hidream_edit.cli.terminal import Terminal
 from hidream_edit.domain.edit import EditInput, Fit
 
@@ -136,8 +137,3 @@ def edit(
         terminal.fail(f"{type(fault).__name__}: {fault} (a fault of this program; --debug shows where)")
         code = ExitCode.FAILED
     raise typer.Exit(code)
-
-
-def given(options: dict[str, str | None]) -> dict[str, Any]:
-    """Options that were given; the rest is left to the environment."""
-    return {name: value for name, value in options.items() if value is not None}

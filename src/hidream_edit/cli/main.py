@@ -9,6 +9,8 @@ import typer
 from hidream_edit.cli.describe import describe
 from hidream_edit.cli.edit import edit
 from hidream_edit.cli.models import models
+from hidream_edit.cli.owner import keys, migrate, requests
+from hidream_edit.cli.serve import runner, serve
 from hidream_edit.version import __version__
 
 app = typer.Typer(
@@ -36,6 +38,11 @@ def _common(
 app.command()(edit)
 app.command()(models)
 app.command()(describe)
+app.command()(serve)
+app.command()(runner)
+app.add_typer(keys, name="keys")
+app.add_typer(requests, name="requests")
+app.command()(migrate)
 
 
 def run() -> None:

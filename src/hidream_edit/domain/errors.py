@@ -14,7 +14,14 @@ HidreamEditError
 │   └── MemoryTooSmall      the weights do not fit
 ├── DeviceUnavailable       the device that was asked for is not there
 ├── StateInvalid            a saved edit that does not belong to this model or version
-└── DescriberFailed         the vision-language model gave no usable answer
+├── DescriberFailed         the vision-language model gave no usable answer
+├── JobNotFound             no job by that id, or not this caller's
+├── JobFinished             the job is already in its final state
+├── IllegalMove             a move that the table of states does not have
+├── LeaseLost               the runner's lease ended; somebody else may hold the job
+├── QueueFull               more jobs wait than the caller allows
+├── BlobNotFound            no blob by that id
+└── StoreUnusable           the database cannot be used by this version
 """
 
 from __future__ import annotations
@@ -100,3 +107,53 @@ class StateInvalid(HidreamEditError):
 
 class DescriberFailed(HidreamEditError):
     """The describer was unreachable or answered in another form than three lines."""
+
+
+class JobNotFound(HidreamEditError):
+    """No job by that id, or one of another caller, which must look the same."""
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"there is no request {job_id}")
+        self.job_id = job_id
+
+
+class JobFinished(HidreamEditError):
+    """The job is already in its final state."""
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"request {job_id} is already completed")
+        self.job_id = job_id
+
+
+class IllegalMove(HidreamEditError):
+    """A job was asked to do what its state does not allow."""
+
+    def __init__(self, job_id: str, state: str, to: str) -> None:
+        super().__init__(f"job {job_id} is {state} and cannot become {to}")
+        self.job_id = job_id
+
+
+class LeaseLost(HidreamEditError):
+    """The lease that a runner names is no longer the job's."""
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"the lease on job {job_id} was lost")
+        self.job_id = job_id
+
+
+class QueueFull(HidreamEditError):
+    """More jobs wait than the submit allows."""
+
+    def __init__(self, waiting: int, limit: int) -> None:
+        super().__init__(f"{waiting} requests are waiting, {limit} are allowed")
+
+
+class BlobNotFound(HidreamEditError):
+    """No blob by that id, or one whose time is over."""
+
+    def __init__(self, blob_id: str) -> None:
+        super().__init__(f"there is no file {blob_id}")
+
+
+class StoreUnusable(HidreamEditError):
+    """The database was made by a newer version, or cannot be opened."""

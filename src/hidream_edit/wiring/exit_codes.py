@@ -10,9 +10,12 @@ from hidream_edit.domain.errors import (
     FetchFailed,
     HidreamEditError,
     InputInvalid,
+    JobFinished,
+    JobNotFound,
     MemoryTooSmall,
     ModelUnusable,
     PictureUnreadable,
+    StoreUnusable,
 )
 
 
@@ -25,7 +28,7 @@ class ExitCode(IntEnum):
     SOURCE = 3  # a source cannot be read, fetched or decoded
     MODEL = 4  # the model cannot be loaded
     DEVICE = 5  # no such device, or not enough memory
-    OUTPUT = 6  # the result cannot be written
+    OUTPUT = 6  # the result, or the data folder, cannot be written
     STOPPED = 130  # stopped with Ctrl-C
 
 
@@ -38,6 +41,9 @@ BY_ERROR: dict[type[HidreamEditError], ExitCode] = {
     MemoryTooSmall: ExitCode.DEVICE,
     DeviceUnavailable: ExitCode.DEVICE,
     DescriberFailed: ExitCode.FAILED,
+    JobNotFound: ExitCode.USAGE,
+    JobFinished: ExitCode.USAGE,
+    StoreUnusable: ExitCode.OUTPUT,
 }
 
 

@@ -1,0 +1,69 @@
+"""Our errors → HTTP answers, one table."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+
+from hidream_edit.api import wire
+from hidream_edit.api.auth import NotAuthenticated
+from hidream_edit.domain.errors import BlobNotFound, HidreamEditError, JobFinished, JobNotFound, QueueFull
+
+logger = logging.getLogger(__name__)
+
+NOT_FOUND, ALREADY_COMPLETED = {"status": "NOT_FOUND"}, {"status": "ALREADY_COMPLETED"}
+
+
+class BadRequest(HidreamEditError):
+    """Something about the request itself, not its input, is wrong."""
+
+    def __init__(self, message: str, *, status: int = 400) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+def answer(request: Request, error: Exception) -> JSONResponse:
+    """The answer to an error of ours."""
+    if isinstance(error, wire.InputRefused):
+        headers = {wire.BILLABLE_UNITS: "0", wire.NEEDS_RETRY: "0"}
+        return JSONResponse({"detail": error.details}, 422, headers=headers)
+    if isinstance(error, NotAuthenticated):
+        app = "/".join(request.url.path.strip("/").removeprefix("queue/").split("/")[:2])
+        text = f'Cannot access application "{app}". Authentication is required to access this application.'
+        return JSONResponse({"detail": text}, 401)
+    if isinstance(error, JobNotFound):
+        return JSONResponse(NOT_FOUND, 404)
+    if isinstance(error, JobFinished):
+        return JSONResponse(ALREADY_COMPLETED, 400)
+    if isinstance(error, BlobNotFound):
+        return JSONResponse({"detail": "File not found"}, 404)
+    if isinstance(error, QueueFull):
+        return _request_error(429, str(error), "concurrent_requests_limit", {wire.NEEDS_RETRY: "1"})
+    if isinstance(error, BadRequest):
+        return _request_error(error.status, str(error), "bad_request")
+    logger.error("an error of ours has no answer of its own", exc_info=error)
+    return JSONResponse({"detail": "Internal Server Error"}, 500)
+
+
+def http_answer(request: Request, error: Exception) -> JSONResponse:
+    """The framework's own errors: no such path, no such method."""
+    if not isinstance(error, HTTPException):
+        raise error
+    text = f"Path {request.url.path} not found" if error.status_code == 404 else error.detail
+    headers = {**(error.headers or {}), wire.BILLABLE_UNITS: "0"}
+    return JSONResponse({"detail": text}, error.status_code, headers=headers)
+
+
+def unexpected(_: Request, error: Exception) -> JSONResponse:
+    """A fault of ours; the framework logs it and raises it on."""
+    logger.error("unhandled", exc_info=error)
+    return JSONResponse({"detail": "Internal Server Error"}, 500)
+
+
+def _request_error(status: int, text: str, kind: str, headers: dict[str, str] | None = None) -> JSONResponse:
+    body: dict[str, Any] = {"detail": text, "error_type": kind}
+    return JSONResponse(body, status, headers={wire.ERROR_TYPE: kind, **(headers or {})})

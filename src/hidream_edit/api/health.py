@@ -1,0 +1,20 @@
+"""Is the process alive; is work being done."""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from hidream_edit.api.services import services_of
+from hidream_edit.version import __version__
+
+
+async def live(_: Request) -> Response:
+    """The process answers."""
+    return JSONResponse({"status": "ok", "version": __version__})
+
+
+async def ready(request: Request) -> Response:
+    """Jobs are being worked on: loading, ready, draining, runner dead."""
+    readiness = services_of(request).readiness()
+    return JSONResponse({"status": readiness.word, "version": __version__}, 200 if readiness.is_ready else 503)

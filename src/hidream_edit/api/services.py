@@ -1,0 +1,76 @@
+"""What the routes work with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from starlette.exceptions import HTTPException
+from starlette.requests import HTTPConnection
+
+from hidream_edit.api.auth import Authenticator, Caller
+from hidream_edit.api.doors import Way
+from hidream_edit.domain.interfaces import BlobStore, JobStore
+from hidream_edit.queue.watcher import Watcher
+
+APP_IDS = ("fal-ai/hidream-e1-full",)
+
+
+@dataclass(frozen=True, slots=True)
+class ApiLimits:
+    """What one request may cost, and how long things are kept."""
+
+    body_bytes_max: int = 80 * 2**20  # a 50 MiB picture as a data URI, and room for the rest
+    upload_bytes_max: int = 2 * 2**30
+    result_keep_seconds: float = 24 * 3600.0
+    upload_keep_seconds: float = 7 * 24 * 3600.0
+    attempts_max: int = 3
+    ping_seconds: float = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """Whether jobs are being worked on, in words: loading, ready, draining, runner dead, no runner here."""
+
+    word: str
+    is_ready: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """Everything behind the routes."""
+
+    store: JobStore
+    blobs: BlobStore
+    watcher: Watcher
+    auth: Authenticator
+    readiness: Callable[[], Readiness]
+    clock: Callable[[], float]
+    limits: ApiLimits = field(default_factory=ApiLimits)
+    file_hosts: frozenset[str] = frozenset({"v3.fal.media", "v3b.fal.media"})  # names that our files may go under
+
+
+def services_of(connection: HTTPConnection) -> Services:
+    """The services of the app that a request came to."""
+    services: Services = connection.app.state.services
+    return services
+
+
+def way_of(connection: HTTPConnection) -> Way:
+    """How a request came in."""
+    way: Way = connection.scope["state"]["way"]
+    return way
+
+
+async def caller_of(connection: HTTPConnection) -> Caller:
+    """Who calls, and whether the app in the path exists, in this order.
+
+    Raises:
+        NotAuthenticated: nobody we know.
+        HTTPException: no such app.
+    """
+    caller = await services_of(connection).auth.caller(connection.headers, connection.query_params)
+    path = connection.path_params
+    if "owner" in path and f"{path['owner']}/{path['app']}" not in APP_IDS:
+        raise HTTPException(404)
+    return caller

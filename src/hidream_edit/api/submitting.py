@@ -1,0 +1,113 @@
+"""From a request's body and headers to a stored job: the one way in that all ways of calling share."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import uuid
+from dataclasses import replace
+from typing import Any
+from urllib.parse import urlsplit
+
+from starlette.requests import Request
+
+from hidream_edit.api import wire
+from hidream_edit.api.auth import Caller
+from hidream_edit.api.errors import BadRequest
+from hidream_edit.api.services import services_of
+from hidream_edit.domain.edit_request import EditRequest
+from hidream_edit.domain.job import Failure, Job, NewJob, Priority
+
+LOW, NO = "low", "0"
+RETRY_OFF = frozenset({"1", "true", "yes"})
+FILES_PATH = "/files/b/"
+OWN_BLOB = "blob:"
+
+
+async def read_body(request: Request) -> dict[str, Any]:
+    """The JSON object of a request, whatever its content type says.
+
+    Raises:
+        BadRequest: larger than allowed.
+        InputRefused: not JSON, or not an object.
+    """
+    limit = services_of(request).limits.body_bytes_max
+    pieces, size = [], 0
+    async for piece in request.stream():
+        size += len(piece)
+        if size > limit:
+            raise BadRequest(f"the body has more than the {limit:,} bytes allowed", status=413)
+        pieces.append(piece)
+    try:
+        # Large bodies carry pictures; reading one would hold everybody else up.
+        body = b"".join(pieces)
+        value = json.loads(body) if size < 100_000 else await asyncio.to_thread(json.loads, body)
+    except (ValueError, RecursionError) as malformed:
+        raise wire.body_refused("JSON decode error", "json_invalid") from malformed
+    if not isinstance(value, dict):
+        raise wire.body_refused("Input should be a valid dictionary", "dict_type")
+    return value
+
+
+def read_edit(request: Request, body: dict[str, Any]) -> EditRequest:
+    """The edit in a body; a picture of our own storage is named by its id, so nobody has to fetch it over HTTP.
+
+    Raises:
+        InputRefused: something is wrong with it.
+    """
+    edit = wire.read_input(body)
+    if edit.image_url.startswith(OWN_BLOB):
+        return replace(edit, image_url="data:")  # that scheme is ours, not a caller's
+    blob_id = own_blob(request, edit.image_url)
+    return edit if blob_id is None else replace(edit, image_url=OWN_BLOB + blob_id)
+
+
+def own_blob(request: Request, url: str) -> str | None:
+    """The id of a blob, where ``url`` is an address of our own storage."""
+    parts = urlsplit(url) if url[:5].lower() in ("http:", "https") else None
+    if parts is None or not parts.path.startswith(FILES_PATH):
+        return None
+    names = {request.headers.get("host", "").lower(), *services_of(request).file_hosts}
+    if parts.netloc.lower() not in names:
+        return None
+    return parts.path.removeprefix(FILES_PATH).partition("/")[0]
+
+
+async def submit(
+    request: Request,
+    caller: Caller,
+    edit: EditRequest | None,
+    *,
+    failure: Failure | None = None,
+    wants_previews: bool = False,
+    webhook_url: str | None = None,
+    waiting_max: int | None = None,
+) -> Job:
+    """Store a job, durably.
+
+    Raises:
+        BadRequest: a header that cannot be read.
+        QueueFull: more wait than the caller allows.
+    """
+    services, headers = services_of(request), request.headers
+    now = services.clock()
+    try:
+        timeout = wire.start_timeout(headers)
+    except ValueError as malformed:
+        raise BadRequest(str(malformed)) from malformed
+    new = NewJob(
+        id=str(uuid.uuid4()),
+        caller=caller.id,
+        input={} if edit is None else edit.as_json(),
+        priority=Priority.LOW if headers.get(wire.PRIORITY, "").lower() == LOW else Priority.NORMAL,
+        attempts_max=1 if headers.get("x-fal-no-retry", "").lower() in RETRY_OFF else services.limits.attempts_max,
+        start_deadline=None if timeout is None else now + timeout,
+        wants_previews=wants_previews,
+        webhook_url=webhook_url,
+        idempotency_key=headers.get(wire.IDEMPOTENCY),
+        keep_seconds=wire.keep_seconds(headers, services.limits.result_keep_seconds)
+        or services.limits.result_keep_seconds,
+    )
+    job = await asyncio.to_thread(services.store.submit, new, now=now, waiting_max=waiting_max, failure=failure)
+    services.watcher.seen(job)
+    return job

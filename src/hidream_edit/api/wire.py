@@ -1,0 +1,275 @@
+"""The hosted endpoint's JSON and header names ↔ our own; the only file that spells them."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from hidream_edit.domain.edit import BOUNDS, EditInput
+from hidream_edit.domain.edit_request import EditRequest
+from hidream_edit.domain.errors import InputInvalid
+from hidream_edit.domain.job import Event, Failure, Job, JobState
+
+REQUEST_ID = "x-fal-request-id"
+ERROR_TYPE = "x-fal-error-type"
+TIMEOUT_TYPE = "x-fal-request-timeout-type"
+BILLABLE_UNITS = "x-fal-billable-units"
+NEEDS_RETRY = "x-fal-needs-retry"
+START_TIMEOUTS = ("x-fal-request-start-timeout", "x-fal-request-timeout")
+PRIORITY = "x-fal-queue-priority"
+STORE_IO = "x-fal-store-io"
+IDEMPOTENCY = "x-fal-idempotency-key"
+TARGET_URL = "x-fal-target-url"
+FILE_NAME = "x-fal-file-name"
+LIFECYCLES = ("x-fal-object-lifecycle-preference", "x-fal-object-lifecycle")
+EXPOSED = f"{REQUEST_ID}, {TIMEOUT_TYPE}, {ERROR_TYPE}, {BILLABLE_UNITS}, {NEEDS_RETRY}, etag"
+
+ERROR_PAGE = "https://docs.fal.ai/errors#"
+VALIDATION = "validation"
+START_TIMEOUT_MIN = 0.1
+STATUS_OF_FAILURE = {
+    "request_timeout": 504,
+    "internal_server_error": 500,
+    "runner_disconnected": 503,
+    "downstream_service_error": 400,
+}
+UNPROCESSABLE = 422
+TEXT_ECHOED_MAX = 200
+
+
+def _without_lone_surrogates(value: Any) -> Any:
+    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
+
+
+Text = Annotated[str, BeforeValidator(_without_lone_surrogates)]
+
+
+class WireInput(BaseModel):
+    """Input of the endpoint (api.md 10.1). ``null`` means left out; unknown fields are ignored."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    image_url: Text
+    edit_instruction: Text | None = None
+    target_image_description: Text | None = None
+    negative_prompt: Text | None = None
+    num_inference_steps: int | None = Field(None, ge=BOUNDS["num_inference_steps"].ge, le=50)
+    seed: int | None = Field(None, ge=0, le=int(BOUNDS["seed"].le))
+    guidance_scale: float | None = Field(None, ge=0, le=20, allow_inf_nan=False)
+    image_guidance_scale: float | None = Field(None, ge=0, le=20, allow_inf_nan=False)
+    sync_mode: bool | None = None
+    num_images: int | None = Field(None, ge=1, le=4)
+    enable_safety_checker: bool | None = None
+    output_format: Literal["jpeg", "png"] | None = None
+
+
+def read_input(body: Mapping[str, Any]) -> EditRequest:
+    """The request in a body.
+
+    Raises:
+        InputRefused: something is wrong with it.
+    """
+    try:
+        given = WireInput.model_validate(body)
+    except ValidationError as wrong:
+        raise InputRefused([_as_detail(dict(error)) for error in wrong.errors()]) from wrong
+    names = ("edit_instruction", "target_image_description", "negative_prompt", "num_inference_steps", "seed",
+             "guidance_scale", "image_guidance_scale", "num_images")  # fmt: skip
+    return EditRequest(
+        image_url=given.image_url,
+        edit_input=EditInput(**{name: getattr(given, name) for name in names}),
+        output_format=given.output_format or "jpeg",
+        sync_mode=bool(given.sync_mode),
+        enable_safety_checker=given.enable_safety_checker is not False,
+    )
+
+
+class InputRefused(InputInvalid):
+    """A body that is not what the endpoint takes; ``details`` are the entries of the answer."""
+
+    def __init__(self, details: list[dict[str, Any]]) -> None:
+        super().__init__(details[0]["msg"], field=str(details[0]["loc"][-1]), kind=VALIDATION)
+        self.details = details
+
+    def as_failure(self) -> Failure:
+        """As a job keeps it."""
+        return Failure(VALIDATION, str(self), self.field, {"details": self.details})
+
+
+def body_refused(message: str, kind: str) -> InputRefused:
+    """The body as a whole cannot be taken."""
+    return InputRefused([{"loc": ["body"], "msg": message, "type": kind, "url": ERROR_PAGE + kind}])
+
+
+def _as_detail(error: dict[str, Any]) -> dict[str, Any]:
+    detail: dict[str, Any] = {"loc": ["body", *error["loc"]], "msg": error["msg"], "type": error["type"]}
+    if "ctx" in error:
+        detail["ctx"] = {name: _speakable(value) for name, value in error["ctx"].items()}
+    detail["input"] = _speakable(error.get("input"))
+    return detail | {"url": ERROR_PAGE + str(error["type"])}
+
+
+def _speakable(value: Any) -> Any:
+    """``value`` in a form that JSON can say and a log can bear."""
+    if isinstance(value, bytes):
+        return f"<binary {len(value)} bytes>"
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, str):
+        clean = _without_lone_surrogates(value)
+        return clean if len(clean) <= TEXT_ECHOED_MAX else f"{clean[:TEXT_ECHOED_MAX]}…"
+    if isinstance(value, (int, float, bool)) or value is None:
+        return value
+    if isinstance(value, Mapping):
+        return {str(name): _speakable(item) for name, item in list(value.items())[:20]}
+    if isinstance(value, (list, tuple)):
+        return [_speakable(item) for item in value[:20]]
+    return str(value)[:TEXT_ECHOED_MAX]
+
+
+def failure_status(failure: Failure) -> int:
+    """HTTP status of a failed job."""
+    return STATUS_OF_FAILURE.get(failure.kind, UNPROCESSABLE)
+
+
+def failure_body(failure: Failure) -> dict[str, Any]:
+    """Body of a failed job: request errors as text, everything else as a list of details."""
+    if failure.kind == VALIDATION:
+        return {"detail": failure.context["details"]}
+    if failure.kind in ("request_timeout", "runner_disconnected"):
+        return {"detail": failure.message, "error_type": failure.kind}
+    detail: dict[str, Any] = {
+        "loc": ["body", failure.field] if failure.field else ["body"],
+        "msg": failure.message,
+        "type": failure.kind,
+        "url": ERROR_PAGE + failure.kind,
+    }
+    if failure.context:
+        detail["ctx"] = dict(failure.context)
+    return {"detail": [detail]}
+
+
+def failure_headers(failure: Failure) -> dict[str, str]:
+    """Headers that clients read beside a failure."""
+    status = failure_status(failure)
+    headers = {ERROR_TYPE: failure.kind}
+    if status == UNPROCESSABLE:
+        headers[BILLABLE_UNITS] = "0"
+    if failure.kind == "request_timeout":
+        headers[TIMEOUT_TYPE] = "user"
+    return headers
+
+
+CANCELLED_STATUS = 499
+CANCELLED_BODY = {"detail": "Request cancelled by the client.", "error_type": "client_cancelled"}
+
+
+def urls_of(job_id: str, base: str) -> dict[str, str]:
+    """The three addresses of a request; ``base`` ends before ``/requests``."""
+    response = f"{base}/requests/{job_id}"
+    return {"response_url": response, "status_url": f"{response}/status", "cancel_url": f"{response}/cancel"}
+
+
+def submit_body(job: Job, base: str, position: int) -> dict[str, Any]:
+    """Answer to a submit."""
+    return {
+        "status": "IN_QUEUE",
+        "request_id": job.id,
+        "queue_position": position,
+        **urls_of(job.id, base),
+        "gateway_request_id": job.id,
+    }
+
+
+def status_code(job: Job) -> int:
+    """200 means completed, whatever the body says; everything else is 202."""
+    return 200 if job.state.is_final else 202
+
+
+def status_body(job: Job, base: str, *, position: int, logs: list[Event] | None) -> dict[str, Any]:
+    """The three statuses; failed and cancelled requests are completed ones with an error."""
+    body: dict[str, Any] = {"request_id": job.id, **urls_of(job.id, base)}
+    shown = None if logs is None else [log_entry(event) for event in logs]
+    if job.state is JobState.QUEUED:
+        return {"status": "IN_QUEUE", "queue_position": position, "logs": shown, **body}
+    if job.state is JobState.RUNNING:
+        return {"status": "IN_PROGRESS", "logs": shown, "metrics": {}, **body}
+    body |= {"status": "COMPLETED", "logs": shown, "metrics": _metrics(job)}
+    if job.state is JobState.CANCELLED:
+        body |= {"error": CANCELLED_BODY["detail"], "error_type": CANCELLED_BODY["error_type"]}
+    elif job.failure is not None:
+        kind = "unprocessable_entity" if job.failure.kind == VALIDATION else job.failure.kind
+        body |= {"error": f"Unexpected status code: {failure_status(job.failure)}", "error_type": kind}
+    return body
+
+
+def _metrics(job: Job) -> dict[str, float]:
+    if job.output is None:
+        return {}
+    return {"inference_time": float(job.output["timings"]["inference"])}
+
+
+def log_entry(event: Event) -> dict[str, Any]:
+    """A line of the log."""
+    return {
+        "timestamp": datetime.fromtimestamp(event.at, UTC).isoformat(),
+        "level": event.level.value,
+        "message": event.message,
+        "source": "USER",
+        "labels": {name: str(value) for name, value in event.facts.items() if name != "preview"},
+    }
+
+
+def output_body(output: Mapping[str, Any], urls: list[str]) -> dict[str, Any]:
+    """The output, with the addresses of its pictures."""
+    images = [
+        {"url": url, **{name: image[name] for name in ("width", "height", "content_type")}}
+        for image, url in zip(output["images"], urls, strict=True)
+    ]
+    return {"images": images, **{name: output[name] for name in ("timings", "seed", "has_nsfw_concepts", "prompt")}}
+
+
+def progress_body(preview_uri: str, seed: int, prompt: str) -> dict[str, Any]:
+    """An event of a stream before the last: the shape of the output, with a preview."""
+    image = {"url": preview_uri, "width": 0, "height": 0, "content_type": "image/jpeg"}
+    return {"images": [image], "timings": {}, "seed": seed, "has_nsfw_concepts": [], "prompt": prompt}
+
+
+def sse(body: Mapping[str, Any]) -> bytes:
+    """One event: a line of ASCII JSON and a blank line."""
+    return b"data: " + json.dumps(body, ensure_ascii=True, separators=(",", ":")).encode("ascii") + b"\n\n"
+
+
+PING = b": ping\n\n"
+
+
+def start_timeout(headers: Mapping[str, str]) -> float | None:
+    """Seconds in which a request has to start.
+
+    Raises:
+        ValueError: the header is malformed.
+    """
+    for name in START_TIMEOUTS:
+        if name in headers:
+            seconds = float(headers[name])
+            if not math.isfinite(seconds) or seconds <= START_TIMEOUT_MIN:
+                raise ValueError(f"{name} should be a number of seconds above {START_TIMEOUT_MIN}")
+            return seconds
+    return None
+
+
+def keep_seconds(headers: Mapping[str, str], otherwise: float | None) -> float | None:
+    """Lifetime of produced or uploaded files; a header that cannot be read is ignored."""
+    for name in LIFECYCLES:
+        try:
+            seconds = json.loads(headers[name])["expiration_duration_seconds"]
+        except (KeyError, TypeError, ValueError):
+            continue
+        if isinstance(seconds, (int, float)) and math.isfinite(seconds) and seconds > 0:
+            return float(seconds)
+    return otherwise

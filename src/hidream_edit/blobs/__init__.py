@@ -1,0 +1,1 @@
+"""Bytes by id, and where bytes come from."""

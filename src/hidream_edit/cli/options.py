@@ -1,0 +1,24 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+Data = Annotated[str | None, typer.Option(help="Folder of jobs and files.", show_default="~/.local/share/hidream-edit")]
+Model = Annotated[
+    str | None, typer.Option(help='Model folder or hub id; "null" edits without a model.', show_default="mini")
+]
+Adapter = Annotated[str | None, typer.Option(help="E1 adapter file, where the model is HiDream-I1-Full.")]
+Base = Annotated[str | None, typer.Option(help="HiDream-I1-Full, for a refine stage after the full E1 folder.")]
+TextEncoder4 = Annotated[
+    str | None, typer.Option("--text-encoder-4", help="Llama folder or id, where the model lacks it.")
+]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1…", show_default="by what is there")]
+Dtype = Annotated[str | None, typer.Option(help="float32, bfloat16, float16.", show_default="by the device")]
+
+
+def given(options: dict[str, Any]) -> dict[str, Any]:
+    """Options that were given; the rest is left to the environment."""
+    return {name: value for name, value in options.items() if value is not None}

@@ -1,0 +1,117 @@
+"""``hidream-edit keys``, ``requests`` and ``migrate``: for the owner of a server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+
+from hidream_edit.cli.options import Data, given
+from hidream_edit.cli.terminal import Terminal
+
+keys = typer.Typer(help="Keys of callers.", no_args_is_help=True)
+requests = typer.Typer(help="Requests of all callers.", no_args_is_help=True)
+KeyId = Annotated[str, typer.Argument(help="Its id, as `keys list` shows it.")]
+RequestId = Annotated[str, typer.Argument(help="As the client got it.")]
+
+
+@keys.command("create")
+def create_key(
+    name: Annotated[str, typer.Argument(help="Whose key it is, for your own memory.")], data: Data = None
+) -> None:
+    """Make a key. It is shown once and stored only as a hash."""
+    from hidream_edit.settings import ServerSettings
+    from hidream_edit.wiring import owner
+
+    with _told():
+        typer.echo(owner.create_key(ServerSettings(**given({"data": data})), name))
+
+
+@keys.command("list")
+def list_keys(data: Data = None) -> None:
+    """List keys by id, age and name."""
+    from hidream_edit.settings import ServerSettings
+    from hidream_edit.wiring import owner
+
+    with _told():
+        for key in owner.list_keys(ServerSettings(**given({"data": data}))):
+            state = "revoked" if key.revoked_at is not None else "valid"
+            typer.echo(f"{key.id}  {_when(key.created_at)}  {state:8s} {key.name}")
+
+
+@keys.command("revoke")
+def revoke_key(key_id: KeyId, data: Data = None) -> None:
+    """Make a key open nothing any more."""
+    from hidream_edit.settings import ServerSettings
+    from hidream_edit.wiring import owner
+
+    with _told():
+        if not owner.revoke_key(ServerSettings(**given({"data": data})), key_id):
+            Terminal().fail(f"there is no valid key {key_id}")
+            raise typer.Exit(2)
+
+
+@requests.command("list")
+def list_requests(count: Annotated[int, typer.Option(help="How many, newest first.")] = 20, data: Data = None) -> None:
+    """List requests."""
+    from hidream_edit.settings import ServerSettings
+    from hidream_edit.wiring import owner
+
+    with _told():
+        for job in owner.list_requests(ServerSettings(**given({"data": data})), count):
+            typer.echo(f"{job.id}  {_when(job.queued_at)}  {job.state.value:10s} {job.caller}")
+
+
+@requests.command("show")
+def show_request(request_id: RequestId, data: Data = None) -> None:
+    """Show one request with its log."""
+    from hidream_edit.settings import ServerSettings
+    from hidream_edit.wiring import owner
+
+    with _told():
+        job, events = owner.show_request(ServerSettings(**given({"data": data})), request_id)
+        typer.echo(f"{job.id}  {job.state.value}  attempt {job.attempt} of {job.attempts_max}  caller {job.caller}")
+        if job.failure is not None:
+            typer.echo(f"failed: {job.failure.kind}: {job.failure.message}")
+        for event in events:
+            typer.echo(f"{_when(event.at)}  {event.level.value:5s} {event.message}")
+
+
+@requests.command("cancel")
+def cancel_request(request_id: RequestId, data: Data = None) -> None:
+    """Cancel a request: at once while it waits, at its next step while it runs."""
+    from hidream_edit.settings import ServerSettings
+    from hidream_edit.wiring import owner
+
+    with _told():
+        job = owner.cancel_request(ServerSettings(**given({"data": data})), request_id)
+        typer.echo(f"{job.id}  {'asked to stop' if job.state.value == 'running' else job.state.value}")
+
+
+def migrate(data: Data = None) -> None:
+    """Bring the data folder to this version's schema; `serve` and `runner` do it by themselves."""
+    from hidream_edit.settings import ServerSettings
+    from hidream_edit.wiring import owner
+
+    with _told(), owner.opened(ServerSettings(**given({"data": data}))) as parts:
+        typer.echo(f"schema {parts.store.schema()}")
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Errors of ours become a message and an exit code."""
+    from hidream_edit.domain.errors import HidreamEditError
+    from hidream_edit.wiring.exit_codes import exit_code_of
+
+    try:
+        yield
+    except HidreamEditError as error:
+        Terminal().fail(str(error))
+        raise typer.Exit(exit_code_of(error)) from error
+
+
+def _when(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S")

@@ -1,0 +1,75 @@
+"""``hidream-edit serve`` and ``hidream-edit runner``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from hidream_edit.cli.options import Adapter, Base, Data, Device, Dtype, Model, TextEncoder4, given
+from hidream_edit.cli.terminal import Terminal
+
+
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to listen on.", show_default="127.0.0.1")] = None,
+    port: Annotated[int | None, typer.Option(help="Port; 0 takes a free one.", show_default="8000")] = None,
+    data: Data = None,
+    no_runner: Annotated[
+        bool, typer.Option("--no-runner", help="Start no runner here; others run `hidream-edit runner`.")
+    ] = False,
+    open_to_all: Annotated[
+        bool | None, typer.Option("--open-to-all", help="Serve other machines although no key exists.")
+    ] = None,
+    model: Model = None,
+    adapter: Adapter = None,
+    base: Base = None,
+    text_encoder_4: TextEncoder4 = None,
+    device: Device = None,
+    dtype: Dtype = None,
+) -> None:
+    """Serve the hosted endpoint's API, with one runner beside it."""
+    from hidream_edit.domain.errors import HidreamEditError
+    from hidream_edit.settings import ServerSettings
+    from hidream_edit.wiring.exit_codes import exit_code_of
+    from hidream_edit.wiring.serve import runner_command
+    from hidream_edit.wiring.serve import serve as run_server
+
+    terminal = Terminal()
+    settings = ServerSettings(**given({"host": host, "port": port, "data": data, "open_to_all": open_to_all}))
+    asked = {"--model": model, "--adapter": adapter, "--base": base, "--text-encoder-4": text_encoder_4}
+    asked |= {"--device": device, "--dtype": dtype}
+    options = [word for name, value in given(asked).items() for word in (name, value)]
+    try:
+        run_server(settings, terminal.say, None if no_runner else runner_command(settings, options))
+    except HidreamEditError as error:
+        terminal.fail(str(error))
+        raise typer.Exit(exit_code_of(error)) from error
+
+
+def runner(
+    data: Data = None,
+    model: Model = None,
+    adapter: Adapter = None,
+    base: Base = None,
+    text_encoder_4: TextEncoder4 = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    supervised: Annotated[bool, typer.Option("--supervised", hidden=True)] = False,
+) -> None:
+    """Work on jobs of a server that shares the data folder."""
+    import logging
+
+    from hidream_edit.domain.errors import HidreamEditError
+    from hidream_edit.settings import ModelSettings, ServerSettings
+    from hidream_edit.wiring.exit_codes import exit_code_of
+    from hidream_edit.wiring.runner import work
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s runner %(levelname)s %(message)s")
+    terminal = Terminal()
+    asked = {"model": model, "adapter": adapter, "base": base, "text_encoder_4": text_encoder_4}
+    asked |= {"device": device, "dtype": dtype}
+    try:
+        work(ServerSettings(**given({"data": data})), ModelSettings(**given(asked)), supervised=supervised)
+    except HidreamEditError as error:
+        terminal.fail(str(error))
+        raise typer.Exit(exit_code_of(error)) from error

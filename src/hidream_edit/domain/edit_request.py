@@ -1,0 +1,71 @@
+"""What a caller of the API asks for: an edit, its source, and the form of the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, Protocol
+
+from hidream_edit.domain.edit import EditInput, EditSettings, Fit
+from hidream_edit.domain.picture import Picture
+
+
+@dataclass(frozen=True, slots=True)
+class EditRequest:
+    """Fields of the wire, checked. ``image_url`` is a data URI, an address, or ``blob:`` and an id of our own."""
+
+    image_url: str
+    edit_input: EditInput
+    output_format: Literal["jpeg", "png"] = "jpeg"
+    sync_mode: bool = False
+    enable_safety_checker: bool = True
+
+    def as_json(self) -> dict[str, Any]:
+        """A JSON object that `from_json` takes back."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> EditRequest:
+        """The request that `as_json` wrote."""
+        given = dict(value["edit_input"])
+        if given.get("fit") is not None:
+            given["fit"] = Fit(given["fit"])
+        return cls(**{**value, "edit_input": EditInput(**given)})
+
+
+@dataclass(frozen=True, slots=True)
+class EditStarted:
+    """The settings are settled, and the first step is about to run."""
+
+    settings: EditSettings
+    prompt: str
+    warnings: tuple[str, ...]
+    steps_total: int  # over all images
+
+
+@dataclass(frozen=True, slots=True)
+class StepDone:
+    """One denoising step is done. ``preview`` makes a small picture of where it stands."""
+
+    steps_done: int
+    steps_total: int
+    preview: Callable[[], Picture]
+
+
+@dataclass(frozen=True, slots=True)
+class EditDone:
+    """The finished pictures, in the source's size."""
+
+    pictures: tuple[Picture, ...]
+
+
+Progress = EditStarted | StepDone | EditDone
+
+
+class EditEngine(Protocol):
+    """What a runner drives. The iterator may be dropped after any step; the edit then ends."""
+
+    name: str
+
+    def edit(self, source: Picture, edit_input: EditInput) -> Iterator[Progress]:
+        """Raises InputInvalid."""

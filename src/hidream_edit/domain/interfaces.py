@@ -1,0 +1,162 @@
+"""Ports: what the parts need from one another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, NamedTuple, Protocol
+
+from hidream_edit.domain.job import Event, Failure, Job, NewEvent, NewJob
+
+
+class Waiting(NamedTuple):
+    """A job in the line, in the order in which jobs will be claimed."""
+
+    id: str
+    priority: int
+
+
+class RunnerState(StrEnum):
+    """What a runner is doing."""
+
+    LOADING = "loading"  # weights are on their way
+    READY = "ready"  # waits for a job, or works on one
+    DRAINING = "draining"  # finishes what it has
+
+
+class RunnerFacts(NamedTuple):
+    """A runner as others see it."""
+
+    id: str
+    state: RunnerState
+    engine: str
+    seen_at: float
+
+
+class JobStore(Protocol):
+    """Durable jobs. A method that returns has committed; every write of a runner names its lease.
+
+    Methods are synchronous and safe to call from any thread; ``now`` is Unix seconds and comes from the caller.
+    """
+
+    def submit(self, job: NewJob, *, now: float, waiting_max: int | None = None, failure: Failure | None = None) -> Job:
+        """Store a job. The same caller and idempotency key give the job that is already there.
+
+        With ``failure`` the job has failed before it could wait: its input was read and found wrong.
+
+        Raises:
+            QueueFull: more than ``waiting_max`` jobs wait.
+        """
+
+    def claim(self, *, runner_id: str, now: float, lease_seconds: float) -> Job | None:
+        """Hand the next job to a runner, with a new lease. A job past its start deadline fails instead."""
+
+    def extend(self, leases: Sequence[str], *, now: float, lease_seconds: float) -> Mapping[str, bool]:
+        """Extend leases. Returns, for each that still holds, whether its job was asked to cancel."""
+
+    def append_events(self, job_id: str, lease_token: str, events: Sequence[NewEvent]) -> bool:
+        """Add events to a running job. Returns whether it was asked to cancel.
+
+        Raises:
+            LeaseLost: the lease is no longer the job's.
+        """
+
+    def complete(self, job_id: str, lease_token: str, output: Mapping[str, Any], *, now: float) -> Job:
+        """Raises LeaseLost."""
+
+    def fail(self, job_id: str, lease_token: str, failure: Failure, *, now: float) -> Job:
+        """Raises LeaseLost."""
+
+    def stop(self, job_id: str, lease_token: str, *, now: float) -> Job:
+        """The runner obeyed a cancellation. Raises LeaseLost."""
+
+    def hand_back(self, job_id: str, lease_token: str, *, now: float) -> Job:
+        """Back to the line, at its old place; the attempt does not count. Raises LeaseLost."""
+
+    def cancel(self, job_id: str, *, now: float) -> Job:
+        """A queued job is cancelled at once, a running one is asked to.
+
+        Raises:
+            JobNotFound: no such job.
+            JobFinished: too late.
+        """
+
+    def get(self, job_id: str) -> Job:
+        """Raises JobNotFound."""
+
+    def events(self, job_id: str, *, after: int = 0) -> list[Event]:
+        """Events with larger numbers than ``after``."""
+
+    def changed_since(self, revision: int, *, limit: int = 500) -> list[Job]:
+        """Jobs that changed after ``revision``, in the order of their changes."""
+
+    def revision(self) -> int:
+        """Of the last change of any job."""
+
+    def wait(self, revision: int, *, seconds_max: float) -> int:
+        """Wait until something changed after ``revision``, or the time is over; returns the current revision."""
+
+    def line(self) -> list[Waiting]:
+        """All queued jobs in the order in which they will be claimed."""
+
+    def announce(self, runner: RunnerFacts) -> None:
+        """A runner says that it is there."""
+
+    def dismiss(self, runner_id: str) -> None:
+        """A runner has ended."""
+
+    def runners(self, *, since: float) -> list[RunnerFacts]:
+        """Runners that were heard of after ``since``."""
+
+    def rescue(self, *, now: float) -> list[Job]:
+        """Jobs whose lease ended go back to the line, or fail when their attempts are used up."""
+
+    def expire(self, *, now: float) -> list[Job]:
+        """Queued jobs past their start deadline fail."""
+
+    def prune(self, *, now: float) -> int:
+        """Delete finished jobs whose time is over; returns how many."""
+
+    def close(self) -> None:
+        """Release files and connections."""
+
+
+@dataclass(frozen=True, slots=True)
+class BlobFacts:
+    """What is known of a blob beside its bytes."""
+
+    id: str
+    content_type: str
+    size: int  # bytes
+    created_at: float
+    expires_at: float | None  # Unix seconds
+    file_name: str = ""
+
+
+class BlobStore(Protocol):
+    """Immutable bytes by id. An id is a secret of its own: whoever knows it may read."""
+
+    def put(
+        self,
+        pieces: Iterator[bytes],
+        content_type: str,
+        *,
+        now: float,
+        keep_seconds: float | None = None,
+        file_name: str = "",
+        blob_id: str | None = None,
+    ) -> BlobFacts:
+        """Store bytes; they are whole or not there."""
+
+    def facts(self, blob_id: str, *, now: float) -> BlobFacts:
+        """Raises BlobNotFound."""
+
+    def read(self, blob_id: str, *, now: float, start: int = 0, length: int | None = None) -> Iterator[bytes]:
+        """Bytes from ``start``. Raises BlobNotFound."""
+
+    def delete(self, blob_id: str) -> None:
+        """Delete it; no error where there is none."""
+
+    def prune(self, *, now: float) -> int:
+        """Delete blobs whose time is over; returns how many."""

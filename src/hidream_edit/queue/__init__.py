@@ -1,0 +1,1 @@
+"""Durable jobs: the line, the watchers, and the stores."""

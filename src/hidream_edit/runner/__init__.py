@@ -1,0 +1,1 @@
+"""A process that owns one engine and works on jobs."""

@@ -1,0 +1,190 @@
+"""Claim → edit → save → complete, told top-down."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from hidream_edit.domain.edit_request import EditDone, EditEngine, EditRequest, EditStarted, StepDone
+from hidream_edit.domain.errors import FetchFailed, InputInvalid, LeaseLost
+from hidream_edit.domain.interfaces import BlobStore, JobStore, RunnerFacts, RunnerState
+from hidream_edit.domain.job import EventLevel, Failure, Job, NewEvent
+from hidream_edit.domain.picture import Picture
+from hidream_edit.pictures.decode import decode
+from hidream_edit.pictures.encode import encode
+from hidream_edit.runner.heartbeat import Heartbeat
+
+logger = logging.getLogger(__name__)
+
+PREVIEW_KEEP_SECONDS, PREVIEW_SECONDS_BETWEEN = 300.0, 0.25
+UNCHECKED = "no safety checker is installed: the pictures were not checked"
+
+
+class JobCancelled(Exception):
+    """The caller asked, between two steps."""
+
+
+class HandedBack(Exception):
+    """This process is about to end; another runner may go on with the job."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunnerLimits:
+    """How long a silent runner keeps a job, and how often it says that it is alive."""
+
+    lease_seconds: float = 30.0
+    heartbeat_seconds: float = 5.0
+    look_seconds: float = 1.0  # for work, where nothing wakes it before
+
+
+class Runner:
+    """Works on one job at a time until it is told to stop."""
+
+    def __init__(
+        self,
+        store: JobStore,
+        blobs: BlobStore,
+        engine: EditEngine,
+        read_source: Callable[[str], bytes],
+        *,
+        limits: RunnerLimits | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.id = f"runner-{uuid.uuid4().hex[:12]}"
+        self._store, self._blobs, self._engine, self._read_source = store, blobs, engine, read_source
+        self._limits, self._clock = limits or RunnerLimits(), clock
+        self._draining, self._hurry = threading.Event(), threading.Event()
+        self._heartbeat = Heartbeat(
+            store, self._limits.lease_seconds, self._limits.heartbeat_seconds, clock, self._announce
+        )
+
+    def drain(self) -> None:
+        """Take no more jobs; finish the current one."""
+        self._draining.set()
+
+    def hurry(self) -> None:
+        """Hand the current job back at its next step."""
+        self._draining.set()
+        self._hurry.set()
+
+    def _announce(self) -> None:
+        state = RunnerState.DRAINING if self._draining.is_set() else RunnerState.READY
+        self._store.announce(RunnerFacts(self.id, state, self._engine.name, self._clock()))
+
+    def run(self) -> None:
+        """Work until `drain`."""
+        self._announce()
+        with self._heartbeat:
+            while not self._draining.is_set():
+                revision = self._store.revision()
+                job = self._store.claim(runner_id=self.id, now=self._clock(), lease_seconds=self._limits.lease_seconds)
+                if job is None:
+                    self._store.wait(revision, seconds_max=self._limits.look_seconds)
+                else:
+                    self.work_on(job)
+        self._store.dismiss(self.id)
+
+    def work_on(self, job: Job) -> None:
+        """Bring one job to its end; whatever goes wrong with it harms no other."""
+        lease = str(job.lease_token)
+        self._heartbeat.watch(lease)
+        try:
+            output = self._edited(job, lease)
+            self._store.complete(job.id, lease, output, now=self._clock())
+        except LeaseLost:
+            logger.warning("lost the lease", extra={"job_id": job.id})
+        except JobCancelled:
+            self._end(lambda: self._store.stop(job.id, lease, now=self._clock()))
+        except HandedBack:
+            self._end(lambda: self._store.hand_back(job.id, lease, now=self._clock()))
+        except InputInvalid as wrong:
+            failure = Failure(wrong.kind, str(wrong), wrong.field, wrong.context)
+            self._end(lambda: self._store.fail(job.id, lease, failure, now=self._clock()))
+        except FetchFailed as unreachable:
+            failed = Failure("file_download_error", str(unreachable), "image_url")
+            self._end(lambda: self._store.fail(job.id, lease, failed, now=self._clock()))
+        except Exception:
+            # Whatever an engine raises ends this job, not this process.
+            logger.exception("the edit failed", extra={"job_id": job.id})
+            broken = Failure("internal_server_error", "the edit failed; the server's log says why")
+            self._end(lambda: self._store.fail(job.id, lease, broken, now=self._clock()))
+        finally:
+            self._heartbeat.forget(lease)
+
+    def _end(self, write: Callable[[], object]) -> None:
+        try:
+            write()
+        except LeaseLost as lost:
+            logger.warning("lost the lease", extra={"job_id": lost.job_id})
+
+    def _edited(self, job: Job, lease: str) -> Mapping[str, Any]:
+        request = EditRequest.from_json(job.input)
+        began = time.monotonic()
+        self._say(job, lease, f"attempt {job.attempt} on {self._engine.name}")
+        source = decode(self._read_source(request.image_url))
+        decoded = time.monotonic()
+        self._say(job, lease, f"source read: {source.width}x{source.height}", seconds=round(decoded - began, 3))
+        started: EditStarted | None = None
+        pictures: tuple[Picture, ...] = ()
+        previewed, step_began = 0.0, decoded
+        for progress in self._engine.edit(source, request.edit_input):
+            if self._hurry.is_set():
+                raise HandedBack
+            if isinstance(progress, EditStarted):
+                started, step_began = progress, time.monotonic()
+                for warning in progress.warnings:
+                    self._say(job, lease, warning, EventLevel.WARN)
+                if request.enable_safety_checker:
+                    self._say(job, lease, UNCHECKED, EventLevel.WARN)
+            elif isinstance(progress, StepDone):
+                seconds, step_began = time.monotonic() - step_began, time.monotonic()
+                facts: dict[str, Any] = {"step": progress.steps_done, "of": progress.steps_total}
+                if job.wants_previews and step_began - previewed >= PREVIEW_SECONDS_BETWEEN:
+                    previewed = step_began
+                    facts["preview"] = self._preview(progress)
+                message = f"step {progress.steps_done} of {progress.steps_total}"
+                self._say(job, lease, message, seconds=round(seconds, 4), **facts)
+            elif isinstance(progress, EditDone):
+                pictures = progress.pictures
+        if started is None:
+            raise RuntimeError("the engine ended without an edit")
+        edited = time.monotonic()
+        # Pictures are saved before the job is completed: a crash in between repeats work, whereas the other order
+        # could announce pictures that do not exist.
+        images = [self._stored(job, request, started, index, one) for index, one in enumerate(pictures)]
+        return {
+            "images": images,
+            "timings": {"inference": round(edited - decoded, 4)},
+            "seed": started.settings.seed,
+            "has_nsfw_concepts": [] if request.enable_safety_checker else [False] * len(images),
+            "prompt": started.prompt,
+            "sync_mode": request.sync_mode,
+        }
+
+    def _stored(
+        self, job: Job, request: EditRequest, started: EditStarted, index: int, picture: Picture
+    ) -> dict[str, Any]:
+        about = {
+            "software": "hidream-edit",
+            "model": self._engine.name,
+            "seed": started.settings.seed_of_image(index),
+            "settings": started.settings.as_json(),
+        }
+        data = encode(picture, request.output_format, about=about)
+        content_type = f"image/{request.output_format}"
+        facts = self._blobs.put(iter([data]), content_type, now=self._clock(), keep_seconds=job.keep_seconds)
+        return {"blob": facts.id, "width": picture.width, "height": picture.height, "content_type": content_type}
+
+    def _preview(self, progress: StepDone) -> str:
+        data = encode(progress.preview(), "jpeg")
+        return self._blobs.put(iter([data]), "image/jpeg", now=self._clock(), keep_seconds=PREVIEW_KEEP_SECONDS).id
+
+    def _say(self, job: Job, lease: str, message: str, level: EventLevel = EventLevel.INFO, **facts: Any) -> None:
+        event = NewEvent(self._clock(), message, level, facts)
+        if self._store.append_events(job.id, lease, [event]):
+            raise JobCancelled

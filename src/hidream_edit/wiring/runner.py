@@ -1,0 +1,140 @@
+"""The runner process: settings → store, blobs, engine, runner."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import secrets
+import signal
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from functools import partial
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from hidream_edit.blobs.fetch import FetchLimits
+from hidream_edit.blobs.sources import SourceReader
+from hidream_edit.domain.edit import EditInput
+from hidream_edit.domain.edit_request import EditDone, EditEngine, EditStarted, Progress, StepDone
+from hidream_edit.domain.interfaces import RunnerFacts, RunnerState
+from hidream_edit.domain.picture import Picture
+from hidream_edit.runner.runner import Runner, RunnerLimits
+from hidream_edit.settings import ModelSettings, NullEngineSettings, ServerSettings
+from hidream_edit.testing import NullEngine
+from hidream_edit.wiring.server_parts import open_parts
+
+if TYPE_CHECKING:
+    from hidream_edit.engine.engine import Engine
+
+logger = logging.getLogger(__name__)
+
+NULL = "null"
+PREVIEW_SIDE = 256
+SEED_END = 2**53  # JavaScript reads larger whole numbers wrongly
+
+
+class EngineOfRunner:
+    """The engine as a runner drives it."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine, self.name = engine, engine.model.name
+
+    def edit(self, source: Picture, edit_input: EditInput) -> Iterator[Progress]:
+        engine = self._engine
+        settings = engine.settle(edit_input, random_seed=lambda: secrets.randbelow(SEED_END))
+        state = engine.begin(source, settings)
+        yield EditStarted(settings, state.prompt, tuple(state.warnings), state.steps_total)
+        for current in engine.steps(state):
+            state = current
+            preview = partial(engine.preview, current, side_max=PREVIEW_SIDE)
+            yield StepDone(current.steps_done_total, current.steps_total, preview)
+        yield EditDone(state.pictures)
+
+
+def load(models: ModelSettings) -> EditEngine:
+    """The engine that the settings ask for; ``null`` is one without weights, for tests of one's own programs.
+
+    Raises:
+        ModelUnusable, DeviceUnavailable: see `Engine.load`.
+    """
+    if models.model == NULL:
+        return NullEngine(seconds_per_step=NullEngineSettings().seconds_per_step)
+    from hidream_edit.engine.engine import Engine  # brings torch
+
+    return EngineOfRunner(
+        Engine.load(
+            models.model,
+            adapter=models.adapter,
+            base=models.base,
+            text_encoder_4=models.text_encoder_4,
+            device=models.device,
+            dtype=models.dtype,
+        )
+    )
+
+
+def work(settings: ServerSettings, models: ModelSettings, *, supervised: bool) -> None:
+    """Work on jobs until told to stop: once, to finish the current one; twice, or after the grace period, to hand it
+    back.
+
+    Raises:
+        StoreUnusable, ModelUnusable, DeviceUnavailable: it cannot begin.
+    """
+    parts = open_parts(settings)
+    loading = f"loading-{uuid.uuid4().hex[:12]}"
+    parts.store.announce(RunnerFacts(loading, RunnerState.LOADING, models.model or "mini", time.time()))
+    try:
+        engine = load(models)
+    finally:
+        parts.store.dismiss(loading)
+    reader = SourceReader(parts.blobs, FetchLimits(allowed=settings.allowed_networks), clock=time.time)
+    limits = RunnerLimits(settings.lease_seconds, settings.heartbeat_seconds)
+    runner = Runner(parts.store, parts.blobs, engine, reader, limits=limits)
+    ending = _Ending(runner, settings.grace_seconds)
+    if supervised:
+        threading.Thread(target=ending.when_parent_is_gone, name="parent", daemon=True).start()
+    with ending.on_signals():
+        runner.run()
+    parts.close()
+
+
+class _Ending:
+    """Turns signals, the parent's end and the clock into `drain` and `hurry`."""
+
+    def __init__(self, runner: Runner, grace_seconds: float) -> None:
+        self._runner, self._grace_seconds, self._told = runner, grace_seconds, False
+
+    def tell(self) -> None:
+        """The first word drains, the second hands the job back."""
+        if self._told:
+            self._runner.hurry()
+            return
+        self._told = True
+        self._runner.drain()
+        later = threading.Timer(self._grace_seconds, self._runner.hurry)
+        later.daemon = True
+        later.start()
+
+    def when_parent_is_gone(self) -> None:
+        """Wait for the end of standard input, which the parent holds."""
+        # Not through sys.stdin: its lock, held by this thread, would break the end of the interpreter.
+        with contextlib.suppress(OSError):
+            while os.read(0, 1):
+                pass
+        self.tell()
+
+    @contextlib.contextmanager
+    def on_signals(self) -> Iterator[None]:
+        """Listen while the runner works. Ctrl-C at a terminal reaches parent and child: the parent decides."""
+
+        def on_signal(_: int, __: FrameType | None) -> None:
+            self.tell()
+
+        signal.signal(signal.SIGTERM, on_signal)
+        signal.signal(signal.SIGUSR1, lambda *_: self._runner.hurry())
+        signal.signal(signal.SIGINT, signal.SIG_IGN if not sys.stdin.isatty() else on_signal)
+        yield

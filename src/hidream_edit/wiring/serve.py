@@ -1,0 +1,203 @@
+"""The API process: settings → store, blobs, HTTP app, a supervised runner. Torch is never imported here."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import logging
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import uvicorn
+
+from hidream_edit.api.app import create_app
+from hidream_edit.api.auth import Authenticator
+from hidream_edit.api.services import APP_IDS, ApiLimits, Readiness, Services
+from hidream_edit.domain.errors import InputInvalid
+from hidream_edit.domain.interfaces import RunnerState
+from hidream_edit.queue.maintenance import Maintenance
+from hidream_edit.queue.watcher import Watcher
+from hidream_edit.runner.supervisor import Supervisor
+from hidream_edit.settings import ServerSettings
+from hidream_edit.wiring.server_parts import ServerParts, open_parts, read_secret
+
+logger = logging.getLogger(__name__)
+
+SILENT_SECONDS = 15.0  # a runner that said nothing for three heartbeats is not there
+READINESS_SECONDS = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """What a person at the terminal is told."""
+
+    address: str
+    data: Path
+    has_keys: bool
+
+    def lines(self) -> list[str]:
+        """Address, data, and something to try."""
+        app = APP_IDS[0]
+        return [
+            f"hidream-edit serves {app} at {self.address}",
+            f"data      {self.data}",
+            f"callers   {'with a key' if self.has_keys else 'anybody on this machine (hidream-edit keys create NAME)'}",
+            "",
+            "try it    curl " + self.address + "/" + app + " -d '{\"image_url\": \"https://picsum.photos/600/400\", "
+            "\"edit_instruction\": \"make it a pencil sketch\"}'",
+            f'          fal.config({{ proxyUrl: {{ url: "{self.address}/api/fal/proxy", when: "always" }} }})',
+        ]  # fmt: skip
+
+
+class Server(uvicorn.Server):
+    """Leaves signals to `serve`."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def check_exposure(settings: ServerSettings, *, has_keys: bool) -> None:
+    """Refuse to stand open on a network.
+
+    Raises:
+        InputInvalid: the address is reachable from outside, and nobody has to show a key.
+    """
+    if has_keys or settings.open_to_all or is_loopback(settings.host):
+        return
+    raise InputInvalid(
+        f"{settings.host} can be reached from other machines, and no key exists: make one with "
+        "`hidream-edit keys create NAME`, or say --open-to-all",
+        field="host",
+    )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach ``host``."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def serve(settings: ServerSettings, say: Callable[[str], None], runner_command: list[str] | None) -> None:
+    """Serve until a signal; ``runner_command`` starts the runner that belongs to this process.
+
+    The first SIGTERM or Ctrl-C drains: the running edit finishes, for up to the grace period, while answers are still
+    given. The second hands it back to the queue at its next step.
+
+    Raises:
+        InputInvalid: the address is open to others without keys.
+        StoreUnusable: the data cannot be used.
+    """
+    parts = open_parts(settings)
+    try:
+        has_keys = not parts.keys.is_empty()
+        check_exposure(settings, has_keys=has_keys)
+        asyncio.run(_serve(settings, parts, say, runner_command, has_keys=has_keys))
+    finally:
+        parts.close()
+
+
+async def _serve(
+    settings: ServerSettings,
+    parts: ServerParts,
+    say: Callable[[str], None],
+    runner_command: list[str] | None,
+    *,
+    has_keys: bool,
+) -> None:
+    supervisor = None if runner_command is None else Supervisor(runner_command)
+    draining = asyncio.Event()
+    readiness = ReadinessOf(parts, supervisor, draining)
+    secret = read_secret(settings)
+    may_be_open = is_loopback(settings.host) or settings.open_to_all
+    services = Services(
+        store=parts.store,
+        blobs=parts.blobs,
+        watcher=Watcher(parts.store),
+        auth=Authenticator(parts.keys, open_without_keys=may_be_open, token_secret=secret),
+        readiness=readiness,
+        clock=time.time,
+        limits=ApiLimits(result_keep_seconds=settings.keep_hours * 3600),
+    )
+    app = create_app(services, secret=secret, bases=("localhost", *settings.bases))
+    config = uvicorn.Config(
+        app, host=settings.host, port=settings.port, log_level="warning", timeout_graceful_shutdown=5, ws="none"
+    )
+    server = Server(config)
+    maintenance = Maintenance(parts.store, parts.blobs)
+    maintenance.start()
+    if supervisor is not None:
+        supervisor.start()
+    serving = asyncio.ensure_future(server.serve())
+    ending = asyncio.ensure_future(_end_after_signals(settings, server, supervisor, draining))
+    try:
+        while not server.started and not serving.done():  # noqa: ASYNC110 - the server has no event for it
+            await asyncio.sleep(0.01)
+        if server.started:
+            port = server.servers[0].sockets[0].getsockname()[1]
+            shown = f"[{settings.host}]" if ":" in settings.host else settings.host
+            for line in Serving(f"http://{shown}:{port}", settings.folder, has_keys).lines():
+                say(line)
+        await serving
+    finally:
+        ending.cancel()
+        if supervisor is not None:
+            await asyncio.to_thread(supervisor.kill)
+        maintenance.stop()
+
+
+async def _end_after_signals(
+    settings: ServerSettings, server: uvicorn.Server, supervisor: Supervisor | None, draining: asyncio.Event
+) -> None:
+    loop, signals = asyncio.get_running_loop(), asyncio.Queue[int]()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, signals.put_nowait, number)
+    await signals.get()
+    draining.set()
+    if supervisor is not None:
+        supervisor.drain()
+        ended = asyncio.ensure_future(asyncio.to_thread(supervisor.wait, settings.grace_seconds))
+        again = asyncio.ensure_future(signals.get())
+        await asyncio.wait({ended, again}, return_when=asyncio.FIRST_COMPLETED)
+        if supervisor.is_alive:
+            supervisor.hurry()
+            await asyncio.to_thread(supervisor.wait, settings.hand_back_seconds)
+        again.cancel()
+    server.should_exit = True
+
+
+class ReadinessOf:
+    """Tells whether jobs are being worked on, from what runners say of themselves."""
+
+    def __init__(self, parts: ServerParts, supervisor: Supervisor | None, draining: asyncio.Event) -> None:
+        self._parts, self._supervisor, self._draining = parts, supervisor, draining
+        self._known, self._until = Readiness("loading", is_ready=False), 0.0
+
+    def __call__(self) -> Readiness:
+        if self._draining.is_set():
+            return Readiness("draining", is_ready=False)
+        if time.monotonic() >= self._until:
+            self._known, self._until = self._look(), time.monotonic() + READINESS_SECONDS
+        return self._known
+
+    def _look(self) -> Readiness:
+        states = {runner.state for runner in self._parts.store.runners(since=time.time() - SILENT_SECONDS)}
+        if self._supervisor is not None and not self._supervisor.is_alive:
+            return Readiness("runner dead", is_ready=False)
+        if RunnerState.READY in states:
+            return Readiness("ready", is_ready=True)
+        if RunnerState.LOADING in states or self._supervisor is not None:
+            return Readiness("loading", is_ready=False)
+        return Readiness("no runner", is_ready=False)
+
+
+def runner_command(settings: ServerSettings, options: list[str]) -> list[str]:
+    """How to start the runner that belongs to this server."""
+    return [sys.executable, "-m", "hidream_edit", "runner", "--supervised", "--data", str(settings.data), *options]

@@ -1,0 +1,58 @@
+"""What API process and runner process share: the store and the blobs that the settings name."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from dataclasses import dataclass
+
+from hidream_edit.blobs.disk import DiskBlobs
+from hidream_edit.domain.errors import StoreUnusable
+from hidream_edit.queue.sqlite.keys import SqliteKeys
+from hidream_edit.queue.sqlite.store import SqliteStore
+from hidream_edit.settings import ServerSettings
+
+SECRET_BYTES = 32
+
+
+@dataclass(frozen=True, slots=True)
+class ServerParts:
+    """Open store, keys and blobs; `close` releases them."""
+
+    store: SqliteStore
+    keys: SqliteKeys
+    blobs: DiskBlobs
+
+    def close(self) -> None:
+        """Release files."""
+        self.store.close()
+
+
+def open_parts(settings: ServerSettings) -> ServerParts:
+    """Open what the settings name, making it where it is not there.
+
+    Raises:
+        StoreUnusable: it cannot be opened by this version.
+    """
+    folder = settings.folder
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        store = SqliteStore(folder / "jobs.sqlite3", synchronous=settings.synchronous)
+        return ServerParts(store, SqliteKeys(store), DiskBlobs(folder / "blobs"))
+    except OSError as problem:
+        raise StoreUnusable(f"{folder} cannot be used: {problem.strerror or problem}") from problem
+
+
+def read_secret(settings: ServerSettings) -> bytes:
+    """The secret that signs tokens and upload places; made at the first start, readable by its owner only."""
+    if settings.secret is not None:
+        return settings.secret.get_secret_value().encode()
+    file = settings.folder / "secret"
+    try:
+        return file.read_bytes()
+    except FileNotFoundError:
+        made = secrets.token_bytes(SECRET_BYTES)
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as opened:
+            opened.write(made)
+        return made

@@ -1,0 +1,151 @@
+"""The life of the server's processes."""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+from PIL import Image
+from tests.acceptance.conftest import APP, Process, wait_for
+
+Start = Callable[..., Process]
+
+
+def an_input(steps: int = 3, instruction: str = "x") -> dict[str, object]:
+    buffer = io.BytesIO()
+    Image.new("RGB", (4, 4), (1, 2, 3)).save(buffer, "PNG")
+    uri = "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return {"image_url": uri, "edit_instruction": instruction, "num_inference_steps": steps}
+
+
+def status(server: Process, request_id: str) -> str:
+    return str(server.client.get(f"{APP}/requests/{request_id}/status").json()["status"])
+
+
+def test_it_says_where_it_is_and_edits(start: Start) -> None:
+    server = start()
+    server.wait_until_ready()
+    assert server.client.post(APP, json=an_input()).json()["images"][0]["width"] == 4
+    printed = "".join(server.printed)
+    assert "curl" in printed
+    assert "proxyUrl" in printed
+    assert str(server.folder) in printed
+
+
+def test_readiness_tells_loading_ready_and_draining(start: Start) -> None:
+    server = start()
+    words = set()
+    wait_for(lambda: words.add(server.client.get("/health/ready").json()["status"]) or "ready" in words)
+    assert words <= {"loading", "ready"}
+    without = start("--no-runner")
+    # The other server's runner shares the data folder, so jobs of this one are worked on too.
+    assert without.client.get("/health/ready").json()["status"] == "ready"
+
+
+def test_sigterm_lets_the_running_edit_finish_and_ends_in_order(start: Start) -> None:
+    server = start(HIDREAM_EDIT_NULL_SECONDS_PER_STEP="0.05")
+    server.wait_until_ready()
+    request_id = server.client.post(f"/queue{APP}", json=an_input(steps=30)).json()["request_id"]
+    wait_for(lambda: status(server, request_id) == "IN_PROGRESS")
+    server.signal()
+    wait_for(lambda: server.client.get("/health/ready").json()["status"] == "draining")
+    assert server.process.wait(timeout=30) == 0
+    again = start("--no-runner")
+    assert status(again, request_id) == "COMPLETED"
+
+
+def test_a_second_sigterm_hands_the_edit_back_and_the_next_server_finishes_it(start: Start) -> None:
+    server = start(HIDREAM_EDIT_NULL_SECONDS_PER_STEP="0.2")
+    server.wait_until_ready()
+    request_id = server.client.post(f"/queue{APP}", json=an_input(steps=50)).json()["request_id"]
+    wait_for(lambda: status(server, request_id) == "IN_PROGRESS")
+    server.signal()
+    server.signal()
+    assert server.process.wait(timeout=20) == 0
+    again = start()
+    wait_for(lambda: status(again, request_id) == "COMPLETED")
+    log = again.client.get(f"{APP}/requests/{request_id}/status?logs=1").json()["logs"]
+    assert any("handed back" in entry["message"] for entry in log)
+
+
+def test_a_killed_runner_is_started_again_and_its_job_is_done_by_the_next(start: Start) -> None:
+    environment = {
+        "HIDREAM_EDIT_NULL_SECONDS_PER_STEP": "0.05",
+        "HIDREAM_EDIT_SERVER_LEASE_SECONDS": "1",
+        "HIDREAM_EDIT_SERVER_HEARTBEAT_SECONDS": "0.2",
+    }
+    server = start(**environment)
+    server.wait_until_ready()
+    request_id = server.client.post(f"/queue{APP}", json=an_input(steps=20)).json()["request_id"]
+    wait_for(lambda: status(server, request_id) == "IN_PROGRESS")
+    os.kill(server.runner_pid(), signal.SIGKILL)
+    wait_for(lambda: status(server, request_id) == "COMPLETED")
+    log = server.client.get(f"{APP}/requests/{request_id}/status?logs=1").json()["logs"]
+    assert any("the runner was lost" in entry["message"] for entry in log)
+
+
+def test_an_acknowledged_job_survives_a_kill_of_the_server(start: Start) -> None:
+    server = start("--no-runner")
+    request_id = server.client.post(f"/queue{APP}", json=an_input()).json()["request_id"]
+    server.signal(signal.SIGKILL)
+    server.process.wait()
+    again = start()
+    wait_for(lambda: status(again, request_id) == "COMPLETED")
+
+
+def test_a_runner_whose_server_was_killed_ends_too(start: Start) -> None:
+    server = start()
+    server.wait_until_ready()
+    pid = server.runner_pid()
+    server.signal(signal.SIGKILL)
+
+    def is_gone() -> bool:
+        state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False)
+        return state.stdout.strip() in ("", "Z")
+
+    wait_for(is_gone)
+
+
+def test_it_refuses_to_stand_open_on_a_network_without_keys(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "hidream_edit"]
+    data = ["--data", str(tmp_path)]
+    refused = subprocess.run(
+        [*command, "serve", "--host", "0.0.0.0", "--model", "null", *data], capture_output=True, text=True, check=False
+    )
+    assert refused.returncode == 2
+    assert "keys create" in refused.stderr
+
+
+def test_keys_are_made_shown_once_listed_and_revoked(start: Start) -> None:
+    server = start()
+    server.wait_until_ready()
+    command = [sys.executable, "-m", "hidream_edit"]
+    data = ["--data", str(server.folder)]
+    credential = subprocess.check_output([*command, "keys", "create", "phone", *data], text=True).strip()
+    listed = subprocess.check_output([*command, "keys", "list", *data], text=True)
+    assert "phone" in listed
+    assert credential.partition(":")[2] not in listed
+    headers = {"authorization": f"Key {credential}"}
+    assert httpx.post(f"{server.url}{APP}", json=an_input()).status_code == 401
+    assert httpx.post(f"{server.url}{APP}", json=an_input(), headers=headers, timeout=30).status_code == 200
+    subprocess.check_call([*command, "keys", "revoke", credential.partition(":")[0], *data])
+    wait_for(lambda: httpx.post(f"{server.url}{APP}", json=an_input(), headers=headers).status_code != 200, 15)
+    assert subprocess.run([*command, "keys", "revoke", "nobody", *data], check=False).returncode == 2
+
+
+def test_the_owner_sees_and_cancels_requests(start: Start) -> None:
+    server = start("--no-runner")
+    request_id = server.client.post(f"/queue{APP}", json=an_input()).json()["request_id"]
+    command, data = [sys.executable, "-m", "hidream_edit", "requests"], ["--data", str(server.folder)]
+    assert request_id in subprocess.check_output([*command, "list", *data], text=True)
+    assert "cancelled" in subprocess.check_output([*command, "cancel", request_id, *data], text=True)
+    assert "cancelled" in subprocess.check_output([*command, "show", request_id, *data], text=True)
+    assert subprocess.run([*command, "cancel", request_id, *data], check=False).returncode == 2
+    wait_for(lambda: status(server, request_id) == "COMPLETED")

@@ -1,0 +1,396 @@
+"""What every job store must do. The suite is the contract; a store is added by adding it to STORES."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from hidream_edit.domain.errors import JobFinished, JobNotFound, LeaseLost, QueueFull
+from hidream_edit.domain.interfaces import JobStore, RunnerFacts, RunnerState
+from hidream_edit.domain.job import EventLevel, Failure, Job, JobState, NewEvent, NewJob, Priority
+from hidream_edit.queue.sqlite.store import SqliteStore
+
+STORES: dict[str, Callable[[Path], JobStore]] = {
+    "sqlite": lambda folder: SqliteStore(folder / "jobs.sqlite3", synchronous="normal")
+}
+LEASE = 30.0
+
+
+@pytest.fixture(params=STORES)
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[JobStore]:
+    opened = STORES[request.param](tmp_path)
+    yield opened
+    opened.close()
+
+
+def new(name: str, caller: str = "alice", **fields: Any) -> NewJob:
+    return NewJob(id=name, caller=caller, input={"image_url": "data:,x"}, **fields)
+
+
+def submit(store: JobStore, *names: str, now: float = 0.0, **fields: Any) -> None:
+    for name in names:
+        store.submit(new(name, **fields), now=now)
+
+
+def claim(store: JobStore, *, now: float = 1.0, runner_id: str = "r1") -> Job:
+    job = store.claim(runner_id=runner_id, now=now, lease_seconds=LEASE)
+    assert job is not None
+    assert job.lease_token is not None
+    return job
+
+
+def token(job: Job) -> str:
+    assert job.lease_token is not None
+    return job.lease_token
+
+
+def test_a_job_is_what_was_submitted(store: JobStore) -> None:
+    job = store.submit(
+        new("a", priority=Priority.LOW, webhook_url="https://x", wants_previews=True, keep_seconds=7), now=5.0
+    )
+    assert store.get("a") == job
+    assert (job.state, job.queued_at, job.attempt, job.input) == (JobState.QUEUED, 5.0, 0, {"image_url": "data:,x"})
+    assert (job.priority, job.webhook_url, job.wants_previews, job.keep_seconds) == (1, "https://x", True, 7)
+
+
+def test_an_unknown_id_is_not_found(store: JobStore) -> None:
+    with pytest.raises(JobNotFound):
+        store.get("nobody")
+    with pytest.raises(JobNotFound):
+        store.cancel("nobody", now=0)
+    assert store.events("nobody") == []
+
+
+def test_jobs_are_claimed_in_the_order_of_their_submits(store: JobStore) -> None:
+    submit(store, "a", "b", "c")
+    assert [claim(store).id for _ in range(3)] == ["a", "b", "c"]
+    assert store.claim(runner_id="r1", now=1, lease_seconds=LEASE) is None
+
+
+def test_low_priority_waits_behind_all_of_normal(store: JobStore) -> None:
+    submit(store, "low", priority=Priority.LOW)
+    submit(store, "a", "b")
+    assert [waiting.id for waiting in store.line()] == ["a", "b", "low"]
+    assert [claim(store).id for _ in range(3)] == ["a", "b", "low"]
+
+
+def test_a_callers_many_jobs_do_not_starve_anothers_one(store: JobStore) -> None:
+    submit(store, *(f"a{n}" for n in range(6)))
+    assert claim(store).id == "a0"
+    submit(store, "b0", "b1", caller="bob")
+    assert [claim(store).id for _ in range(4)] == ["a1", "b0", "a2", "b1"]
+
+
+def test_a_claim_is_a_lease_of_one_runner(store: JobStore) -> None:
+    submit(store, "a")
+    job = claim(store, now=3.0, runner_id="r7")
+    assert (job.state, job.runner_id, job.attempt, job.started_at) == (JobState.RUNNING, "r7", 1, 3.0)
+    assert job.lease_expires_at == 3.0 + LEASE
+
+
+def test_many_runners_at_once_claim_each_job_once(store: JobStore) -> None:
+    submit(store, *(f"j{n}" for n in range(20)))
+    claimed: list[str] = []
+
+    def run(number: int) -> None:
+        while job := store.claim(runner_id=f"r{number}", now=1.0, lease_seconds=LEASE):
+            claimed.append(job.id)
+
+    threads = [threading.Thread(target=run, args=(number,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(claimed) == sorted(f"j{n}" for n in range(20))
+
+
+def test_completing_stores_the_output_and_ends_the_lease(store: JobStore) -> None:
+    submit(store, "a")
+    job = claim(store)
+    done = store.complete("a", token(job), {"images": []}, now=9.0)
+    assert (done.state, done.output, done.finished_at, done.lease_token) == (
+        JobState.COMPLETED, {"images": []}, 9.0, None,
+    )  # fmt: skip
+    assert store.get("a") == done
+
+
+def test_a_failure_keeps_its_kind_field_and_context(store: JobStore) -> None:
+    submit(store, "a")
+    failure = Failure("image_too_large", "too large", "image_url", {"max_width": 5})
+    assert store.fail("a", token(claim(store)), failure, now=2).failure == failure
+
+
+@pytest.mark.parametrize("write", ["complete", "fail", "stop", "hand_back", "append_events"])
+def test_a_runner_that_lost_its_lease_can_write_nothing(store: JobStore, write: str) -> None:
+    submit(store, "a")
+    old = token(claim(store, now=1.0))
+    store.rescue(now=1.0 + LEASE)
+    current = claim(store, now=50.0, runner_id="r2")
+    writes: dict[str, Callable[[], object]] = {
+        "complete": lambda: store.complete("a", old, {}, now=51),
+        "fail": lambda: store.fail("a", old, Failure("x", "x"), now=51),
+        "stop": lambda: store.stop("a", old, now=51),
+        "hand_back": lambda: store.hand_back("a", old, now=51),
+        "append_events": lambda: store.append_events("a", old, [NewEvent(51, "late")]),
+    }
+    with pytest.raises(LeaseLost):
+        writes[write]()
+    assert store.get("a") == current
+    assert store.extend([old], now=51, lease_seconds=LEASE) == {}
+
+
+def test_a_job_ends_once(store: JobStore) -> None:
+    submit(store, "a")
+    lease = token(claim(store))
+    store.complete("a", lease, {}, now=2)
+    with pytest.raises(LeaseLost):
+        store.complete("a", lease, {}, now=3)
+    with pytest.raises(JobFinished):
+        store.cancel("a", now=3)
+
+
+def test_a_heartbeat_extends_the_lease_and_hears_of_cancellations(store: JobStore) -> None:
+    submit(store, "a", "b")
+    first, second = claim(store), claim(store)
+    store.cancel("b", now=2)
+    held = store.extend([token(first), token(second), "unknown"], now=10, lease_seconds=LEASE)
+    assert held == {token(first): False, token(second): True}
+    assert store.rescue(now=1.0 + LEASE) == []
+    assert store.get("a").lease_expires_at == 10 + LEASE
+
+
+def test_a_queued_job_is_cancelled_at_once(store: JobStore) -> None:
+    submit(store, "a")
+    assert store.cancel("a", now=4).state is JobState.CANCELLED
+    assert store.claim(runner_id="r", now=5, lease_seconds=LEASE) is None
+
+
+def test_a_running_job_is_asked_and_stops_when_its_runner_obeys(store: JobStore) -> None:
+    submit(store, "a")
+    job = claim(store)
+    asked = store.cancel("a", now=4)
+    assert (asked.state, asked.cancel_requested) == (JobState.RUNNING, True)
+    assert store.stop("a", token(job), now=5).state is JobState.CANCELLED
+
+
+def test_a_lost_runners_job_goes_back_to_its_old_place(store: JobStore) -> None:
+    submit(store, "a", "b")
+    claim(store, now=1.0)
+    assert [job.id for job in store.rescue(now=1.0 + LEASE)] == ["a"]
+    again = claim(store, now=40.0)
+    assert (again.id, again.attempt) == ("a", 2)
+    assert "lost" in store.events("a")[-1].message
+
+
+def test_after_the_last_attempt_a_lost_job_fails(store: JobStore) -> None:
+    submit(store, "a", attempts_max=2)
+    for now in (0.0, 100.0):
+        claim(store, now=now)
+        (job,) = store.rescue(now=now + LEASE)
+    assert job.state is JobState.FAILED
+    assert job.failure is not None
+    assert job.failure.kind == "runner_disconnected"
+
+
+def test_a_lost_job_that_was_asked_to_cancel_is_cancelled(store: JobStore) -> None:
+    submit(store, "a")
+    claim(store, now=0.0)
+    store.cancel("a", now=1)
+    assert [job.state for job in store.rescue(now=LEASE)] == [JobState.CANCELLED]
+
+
+def test_handing_back_costs_no_attempt(store: JobStore) -> None:
+    submit(store, "a", "b")
+    job = store.hand_back("a", token(claim(store)), now=2)
+    assert (job.state, job.attempt, job.started_at) == (JobState.QUEUED, 0, None)
+    assert claim(store).id == "a"
+
+
+def test_a_job_that_does_not_start_in_time_fails_with_a_timeout(store: JobStore) -> None:
+    submit(store, "late", start_deadline=10.0)
+    submit(store, "b")
+    assert claim(store, now=11.0).id == "b"
+    (job,) = store.expire(now=11.0)
+    assert (job.id, job.state) == ("late", JobState.FAILED)
+    assert job.failure is not None
+    assert job.failure.kind == "request_timeout"
+
+
+def test_a_start_deadline_does_not_limit_running(store: JobStore) -> None:
+    submit(store, "a", start_deadline=10.0)
+    claim(store, now=9.0)
+    assert store.expire(now=20.0) == []
+
+
+def test_a_submit_is_refused_when_more_wait_than_the_caller_allows(store: JobStore) -> None:
+    submit(store, "a", "b")
+    store.submit(new("c"), now=0, waiting_max=2)
+    with pytest.raises(QueueFull):
+        store.submit(new("d"), now=0, waiting_max=2)
+    with pytest.raises(JobNotFound):
+        store.get("d")
+
+
+def test_the_same_key_of_the_same_caller_is_the_same_job(store: JobStore) -> None:
+    first = store.submit(new("a", idempotency_key="k"), now=0)
+    assert store.submit(new("b", idempotency_key="k"), now=1) == first
+    assert store.submit(new("c", caller="bob", idempotency_key="k"), now=1).id == "c"
+
+
+def test_events_are_numbered_and_read_from_a_number_on(store: JobStore) -> None:
+    submit(store, "a")
+    lease = token(claim(store))
+    store.append_events("a", lease, [NewEvent(1, "one"), NewEvent(2, "two", EventLevel.WARN, {"step": 3})])
+    store.append_events("a", lease, [NewEvent(3, "three")])
+    assert [(event.number, event.message) for event in store.events("a")] == [(1, "one"), (2, "two"), (3, "three")]
+    (_, two, _) = store.events("a")
+    assert (two.level, two.facts) == (EventLevel.WARN, {"step": 3})
+    assert [event.number for event in store.events("a", after=2)] == [3]
+
+
+def test_watchers_see_every_change_in_its_order(store: JobStore) -> None:
+    before = store.revision()
+    submit(store, "a", "b")
+    lease = token(claim(store))
+    store.append_events("a", lease, [NewEvent(1, "one")])
+    changed = store.changed_since(before)
+    assert [job.id for job in changed] == ["b", "a"]
+    assert changed[-1].revision == store.revision()
+    store.complete("a", lease, {}, now=2)
+    assert [job.state for job in store.changed_since(changed[-1].revision)] == [JobState.COMPLETED]
+
+
+def test_waiting_ends_with_a_change_or_with_the_time(store: JobStore) -> None:
+    revision = store.revision()
+    assert store.wait(revision, seconds_max=0.01) == revision
+    thread = threading.Timer(0.05, lambda: submit(store, "a"))
+    thread.start()
+    assert store.wait(revision, seconds_max=10) > revision
+    thread.join()
+
+
+def test_a_submit_whose_input_is_wrong_has_failed_at_once(store: JobStore) -> None:
+    job = store.submit(new("a"), now=3, failure=Failure("validation", "no image_url"))
+    assert (job.state, job.finished_at) == (JobState.FAILED, 3)
+    assert store.claim(runner_id="r", now=4, lease_seconds=LEASE) is None
+
+
+def test_a_runner_hears_of_a_cancellation_with_its_next_event(store: JobStore) -> None:
+    submit(store, "a")
+    lease = token(claim(store))
+    assert store.append_events("a", lease, [NewEvent(1, "one")]) is False
+    store.cancel("a", now=2)
+    assert store.append_events("a", lease, [NewEvent(3, "two")]) is True
+
+
+def test_runners_announce_themselves_and_fall_silent(store: JobStore) -> None:
+    store.announce(RunnerFacts("r1", RunnerState.LOADING, "mini", 10.0))
+    store.announce(RunnerFacts("r2", RunnerState.READY, "mini", 11.0))
+    store.announce(RunnerFacts("r1", RunnerState.READY, "mini", 20.0))
+    assert [runner.id for runner in store.runners(since=15)] == ["r1"]
+    assert store.runners(since=0)[0].state is RunnerState.READY
+    store.dismiss("r1")
+    assert [runner.id for runner in store.runners(since=0)] == ["r2"]
+
+
+def test_old_results_are_pruned_with_their_events(store: JobStore) -> None:
+    submit(store, "a", "b", keep_seconds=100.0)
+    lease = token(claim(store))
+    store.append_events("a", lease, [NewEvent(1, "one")])
+    store.complete("a", lease, {}, now=10)
+    assert store.prune(now=109) == 0
+    assert store.prune(now=110) == 1
+    assert store.events("a") == []
+    assert store.get("b").state is JobState.QUEUED
+
+
+@settings(max_examples=30, stateful_step_count=30, deadline=None)
+class StoreMachine(RuleBasedStateMachine):
+    """Random histories: a job is never lost, never ends twice, and never moves backwards from its end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        import tempfile
+
+        self.folder = tempfile.TemporaryDirectory()
+        self.store = STORES["sqlite"](Path(self.folder.name))
+        self.now, self.count = 0.0, 0
+        self.leases: list[tuple[str, str]] = []
+        self.ended: dict[str, Job] = {}
+
+    @rule(seconds=st.floats(0, 25))
+    def pass_time(self, seconds: float) -> None:
+        self.now += seconds
+
+    @rule(caller=st.sampled_from(["alice", "bob"]), low=st.booleans())
+    def submit(self, caller: str, low: bool) -> None:
+        self.store.submit(new(f"j{self.count}", caller, priority=Priority(low)), now=self.now)
+        self.count += 1
+
+    @rule()
+    def claim(self) -> None:
+        job = self.store.claim(runner_id="r", now=self.now, lease_seconds=LEASE)
+        if job is not None:
+            self.leases.append((job.id, token(job)))
+
+    @rule(choice=st.randoms(use_true_random=False), end=st.sampled_from(["complete", "fail", "stop", "hand_back"]))
+    def finish(self, choice: Any, end: str) -> None:
+        if not self.leases:
+            return
+        job_id, lease = choice.choice(self.leases)
+        try:
+            if end == "complete":
+                self.store.complete(job_id, lease, {}, now=self.now)
+            elif end == "fail":
+                self.store.fail(job_id, lease, Failure("x", "x"), now=self.now)
+            elif end == "stop":
+                self.store.stop(job_id, lease, now=self.now)
+            else:
+                self.store.hand_back(job_id, lease, now=self.now)
+        except LeaseLost:
+            assert (job_id, lease) not in {
+                (job.id, job.lease_token) for job in map(self.store.get, self.all_ids()) if job.lease_token
+            }
+
+    @rule()
+    def rescue(self) -> None:
+        self.store.rescue(now=self.now)
+
+    @rule(choice=st.randoms(use_true_random=False))
+    def cancel(self, choice: Any) -> None:
+        if self.count:
+            job_id = choice.choice(self.all_ids())
+            if self.store.get(job_id).state.is_final:
+                with pytest.raises(JobFinished):
+                    self.store.cancel(job_id, now=self.now)
+            else:
+                self.store.cancel(job_id, now=self.now)
+
+    def all_ids(self) -> list[str]:
+        return [f"j{n}" for n in range(self.count)]
+
+    @invariant()
+    def nothing_is_lost_and_nothing_ends_twice(self) -> None:
+        jobs = [self.store.get(job_id) for job_id in self.all_ids()]
+        for job in jobs:
+            assert (job.lease_token is not None) == (job.state is JobState.RUNNING)
+            if job.id in self.ended:
+                assert job == self.ended[job.id]
+            elif job.state.is_final:
+                self.ended[job.id] = job
+        waiting = {job.id for job in jobs if job.state is JobState.QUEUED}
+        assert {one.id for one in self.store.line()} == waiting
+
+    def teardown(self) -> None:
+        self.store.close()
+        self.folder.cleanup()
+
+
+TestRandomHistories = StoreMachine.TestCase

@@ -1,0 +1,166 @@
+"""A runner's way with a job, on the real store with the null engine."""
+
+from __future__ import annotations
+
+import base64
+import io
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from hidream_edit.blobs.disk import DiskBlobs
+from hidream_edit.domain.edit import EditInput
+from hidream_edit.domain.edit_request import EditRequest
+from hidream_edit.domain.job import Job, JobState, NewJob
+from hidream_edit.pictures.decode import decode
+from hidream_edit.pictures.sources import from_data_uri
+from hidream_edit.queue.sqlite.store import SqliteStore
+from hidream_edit.runner.runner import Runner, RunnerLimits
+from hidream_edit.testing import NullEngine
+
+
+def data_uri(colour: tuple[int, int, int] = (200, 100, 0)) -> str:
+    buffer = io.BytesIO()
+    Image.new("RGB", (6, 4), colour).save(buffer, "PNG")
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+class Bench:
+    """A store, blobs and a runner in one folder."""
+
+    def __init__(self, folder: Path, engine: NullEngine | None = None) -> None:
+        self.store = SqliteStore(folder / "jobs.sqlite3", synchronous="normal")
+        self.blobs = DiskBlobs(folder / "blobs")
+        self.runner = Runner(
+            self.store, self.blobs, engine or NullEngine(), from_data_uri, limits=RunnerLimits(look_seconds=0.05)
+        )
+
+    def submit(self, name: str = "a", url: str | None = None, instruction: str = "x", **fields: Any) -> None:
+        request = EditRequest(url or data_uri(), EditInput(edit_instruction=instruction, seed=5), **fields)
+        previews = bool(fields.pop("wants_previews", False))
+        self.store.submit(
+            NewJob(id=name, caller="c", input=request.as_json(), wants_previews=previews), now=time.time()
+        )
+
+    def work(self) -> Job:
+        job = self.store.claim(runner_id="r", now=time.time(), lease_seconds=30)
+        assert job is not None
+        self.runner.work_on(job)
+        return self.store.get(job.id)
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    made = Bench(tmp_path)
+    yield made
+    made.store.close()
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert condition()
+
+
+def test_an_edit_is_completed_with_pictures_that_exist(bench: Bench) -> None:
+    bench.submit(output_format="png")
+    job = bench.work()
+    assert job.state is JobState.COMPLETED
+    assert job.output is not None
+    (image,) = job.output["images"]
+    data = b"".join(bench.blobs.read(image["blob"], now=time.time()))
+    assert decode(data).rgb[:3] == bytes((55, 155, 255))
+    assert (image["width"], image["height"], image["content_type"]) == (6, 4, "image/png")
+    assert (job.output["seed"], job.output["has_nsfw_concepts"]) == (5, [])
+
+
+def test_each_step_is_a_log_line(bench: Bench) -> None:
+    bench.submit()
+    bench.work()
+    messages = [event.message for event in bench.store.events("a")]
+    assert [message for message in messages if message.startswith("step")] == [f"step {n} of 3" for n in (1, 2, 3)]
+    assert any("not checked" in message for message in messages)
+
+
+def test_previews_are_made_only_where_somebody_wants_them(bench: Bench) -> None:
+    bench.submit("plain")
+    bench.work()
+    request = EditRequest(data_uri(), EditInput(edit_instruction="x"))
+    bench.store.submit(NewJob(id="b", caller="c", input=request.as_json(), wants_previews=True), now=0)
+    bench.work()
+    previews = {name: [e for e in bench.store.events(name) if "preview" in e.facts] for name in ("plain", "b")}
+    assert previews["plain"] == []
+    blob = previews["b"][0].facts["preview"]
+    assert bench.blobs.facts(blob, now=time.time()).content_type == "image/jpeg"
+
+
+@pytest.mark.parametrize(
+    ("url", "instruction", "kind", "field"),
+    [
+        ("data:image/png;base64,AAAA", "x", "image_load_error", "image_url"),
+        ("data:,%PDF-1.4", "x", "unsupported_image_format", "image_url"),
+        (None, "fail", "internal_server_error", None),
+    ],
+)
+def test_a_job_that_cannot_be_done_fails_with_its_reason(
+    bench: Bench, url: str | None, instruction: str, kind: str, field: str | None
+) -> None:
+    bench.submit(url=url, instruction=instruction)
+    job = bench.work()
+    assert job.state is JobState.FAILED
+    assert job.failure is not None
+    assert (job.failure.kind, job.failure.field) == (kind, field)
+    assert "null engine" not in job.failure.message
+
+
+def test_a_failure_harms_no_other_job(bench: Bench) -> None:
+    bench.submit("bad", instruction="fail")
+    bench.submit("good")
+    assert [bench.work().state, bench.work().state] == [JobState.FAILED, JobState.COMPLETED]
+
+
+def test_a_cancellation_takes_effect_at_the_next_step(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, NullEngine(seconds_per_step=0.02, steps=50))
+    bench.submit()
+    thread = threading.Thread(target=bench.runner.run)
+    thread.start()
+    wait_for(lambda: len(bench.store.events("a")) > 4)
+    bench.store.cancel("a", now=time.time())
+    seen = len(bench.store.events("a"))
+    wait_for(lambda: bench.store.get("a").state is JobState.CANCELLED)
+    assert len(bench.store.events("a")) <= seen + 2
+    bench.runner.drain()
+    thread.join(timeout=10)
+    bench.store.close()
+
+
+def test_draining_finishes_the_current_job_and_takes_no_other(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, NullEngine(seconds_per_step=0.02, steps=10))
+    bench.submit("a")
+    bench.submit("b")
+    thread = threading.Thread(target=bench.runner.run)
+    thread.start()
+    wait_for(lambda: bench.store.get("a").state is JobState.RUNNING)
+    bench.runner.drain()
+    thread.join(timeout=10)
+    assert [bench.store.get(name).state for name in "ab"] == [JobState.COMPLETED, JobState.QUEUED]
+    bench.store.close()
+
+
+def test_in_a_hurry_the_current_job_goes_back_to_its_place(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, NullEngine(seconds_per_step=0.02, steps=50))
+    bench.submit("a")
+    thread = threading.Thread(target=bench.runner.run)
+    thread.start()
+    wait_for(lambda: len(bench.store.events("a")) > 4)
+    bench.runner.hurry()
+    thread.join(timeout=10)
+    job = bench.store.get("a")
+    assert (job.state, job.attempt) == (JobState.QUEUED, 0)
+    bench.store.close()
