@@ -67,6 +67,7 @@ def test_a_second_sigterm_hands_the_edit_back_and_the_next_server_finishes_it(st
     request_id = server.client.post(f"/queue{APP}", json=an_input(steps=50)).json()["request_id"]
     wait_for(lambda: status(server, request_id) == "IN_PROGRESS")
     server.signal()
+    wait_for(lambda: server.client.get("/health/ready").json()["status"] == "draining")
     server.signal()
     assert server.process.wait(timeout=20) == 0
     again = start()
