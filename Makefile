@@ -25,8 +25,17 @@ $(STAMPS)/engine: $(STAMPS)/venv pyproject.toml
 	$(PIP) --editable '.[engine]'
 	touch $@
 
+$(STAMPS)/serve: $(STAMPS)/engine
+	$(PIP) --editable '.[engine,serve]'
+	touch $@
+
 $(STAMPS)/dev: $(STAMPS)/engine
-	$(PIP) --editable '.[engine,training]' $$($(BIN)/python scripts/dependency_group.py dev)
+	$(PIP) --editable '.[engine,serve,training]' $$($(BIN)/python scripts/dependency_group.py dev)
+	touch $@
+
+# The official JavaScript client, for the tests that drive it; without Node they say so and are passed over.
+$(STAMPS)/js: tests/acceptance/js/package-lock.json $(STAMPS)/venv
+	if command -v npm >/dev/null; then npm ci --prefix tests/acceptance/js --no-audit --no-fund --silent; fi
 	touch $@
 
 .PHONY: setup
@@ -36,8 +45,12 @@ setup: $(STAMPS)/dev ## virtual environment with everything for development
 demo: $(STAMPS)/engine ## edit a real photograph and write the picture to out/
 	$(BIN)/python -m hidream_edit edit examples/photo.jpg "make it a pencil sketch" --output out/demo.png --compare out/demo-compare.png
 
+.PHONY: serve
+serve: $(STAMPS)/serve ## serve the API with the mini model
+	$(BIN)/python -m hidream_edit serve
+
 .PHONY: test
-test: setup ## all tests
+test: setup $(STAMPS)/js ## all tests
 	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
 
 .PHONY: train-mini
@@ -75,7 +88,7 @@ fix: setup ## let the formatter and the linter mend what they can
 
 .PHONY: lock
 lock: setup ## pin what is installed now
-	$(BIN)/pip freeze --exclude-editable | grep -v '^pip==' | sed -E 's/\+cpu$$//; s/ @ .*//' > constraints.txt
+	$(BIN)/pip freeze --exclude-editable | grep -vE '^(pip|hidream-edit)==' | sed -E 's/\+cpu$$//; s/ @ .*//' > constraints.txt
 
 .PHONY: clean
 clean: ## remove the environment and everything built

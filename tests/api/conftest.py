@@ -36,7 +36,15 @@ SECRET = b"secret of the tests"
 class Server:
     """A server on loopback; `client` speaks to it."""
 
-    def __init__(self, folder: Path, *, engine: NullEngine | None = None, with_runner: bool = True) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        engine: NullEngine | None = None,
+        with_runner: bool = True,
+        upload_bytes_max: int = 40_000_000,
+        certificate: Path | None = None,
+    ) -> None:
         self.store = SqliteStore(folder / "jobs.sqlite3", synchronous="normal")
         self.blobs = DiskBlobs(folder / "blobs")
         self.keys = SqliteKeys(self.store)
@@ -47,11 +55,19 @@ class Server:
             auth=Authenticator(self.keys, open_without_keys=True, token_secret=SECRET),
             readiness=lambda: Readiness("ready", is_ready=True),
             clock=time.time,
-            limits=ApiLimits(body_bytes_max=2_000_000, upload_bytes_max=40_000_000, ping_seconds=0.2),
+            limits=ApiLimits(body_bytes_max=2_000_000, upload_bytes_max=upload_bytes_max, ping_seconds=0.2),
         )
         app = create_app(services, secret=SECRET)
         self._uvicorn = uvicorn.Server(
-            uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning", ws="none", timeout_graceful_shutdown=2)
+            uvicorn.Config(
+                app,
+                host="127.0.0.1",
+                port=0,
+                log_level="warning",
+                ws="none",
+                timeout_graceful_shutdown=2,
+                ssl_certfile=certificate,
+            )
         )
         self._thread = threading.Thread(target=self._uvicorn.run)
         self._thread.start()

@@ -26,6 +26,13 @@ HOSTS = {
 }  # fmt: skip
 
 
+def host_names(bases: tuple[str, ...]) -> dict[str, str]:
+    """Surface by host name; ``bases`` are further domains that stand for the hosted ones, such as ``localhost`` for
+    ``queue.localhost``."""
+    named = {f"{name}.{base}": name for base in bases for name in (RUN, QUEUE, REST, FILES)}
+    return HOSTS | named
+
+
 @dataclass(frozen=True, slots=True)
 class Way:
     """How a request came in. ``origin`` reaches us again the same way; ``queue_base`` is where its queue lies."""
@@ -35,14 +42,11 @@ class Way:
 
 
 class Doors:
-    """ASGI middleware. ``bases``: further domains that stand for the hosted ones, such as ``localhost`` for
-    ``queue.localhost``."""
+    """ASGI middleware; ``bases`` as in `host_names`."""
 
     def __init__(self, app: ASGIApp, bases: tuple[str, ...] = ("localhost",)) -> None:
         self._app = app
-        self._hosts = dict(HOSTS)
-        for base in bases:
-            self._hosts |= {f"{name}.{base}": name for name in (RUN, QUEUE, REST, FILES)}
+        self._hosts = host_names(bases)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):

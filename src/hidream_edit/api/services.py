@@ -9,7 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
 
 from hidream_edit.api.auth import Authenticator, Caller
-from hidream_edit.api.doors import Way
+from hidream_edit.api.doors import HOSTS, Way
 from hidream_edit.domain.interfaces import BlobStore, JobStore
 from hidream_edit.queue.watcher import Watcher
 
@@ -47,7 +47,7 @@ class Services:
     readiness: Callable[[], Readiness]
     clock: Callable[[], float]
     limits: ApiLimits = field(default_factory=ApiLimits)
-    file_hosts: frozenset[str] = frozenset({"v3.fal.media", "v3b.fal.media"})  # names that our files may go under
+    file_hosts: frozenset[str] = frozenset(HOSTS)  # names that our files may go under
 
 
 def services_of(connection: HTTPConnection) -> Services:

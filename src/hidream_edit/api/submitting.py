@@ -67,8 +67,8 @@ def own_blob(request: Request, url: str) -> str | None:
     parts = urlsplit(url) if url[:5].lower() in ("http:", "https") else None
     if parts is None or not parts.path.startswith(FILES_PATH):
         return None
-    names = {request.headers.get("host", "").lower(), *services_of(request).file_hosts}
-    if parts.netloc.lower() not in names:
+    is_ours = parts.netloc.lower() == request.headers.get("host", "").lower()
+    if not is_ours and parts.hostname not in services_of(request).file_hosts:
         return None
     return parts.path.removeprefix(FILES_PATH).partition("/")[0]
 

@@ -17,6 +17,7 @@ import uvicorn
 
 from hidream_edit.api.app import create_app
 from hidream_edit.api.auth import Authenticator
+from hidream_edit.api.doors import host_names
 from hidream_edit.api.services import APP_IDS, ApiLimits, Readiness, Services
 from hidream_edit.domain.errors import InputInvalid
 from hidream_edit.domain.interfaces import RunnerState
@@ -116,6 +117,7 @@ async def _serve(
     draining = asyncio.Event()
     readiness = ReadinessOf(parts, supervisor, draining)
     secret = read_secret(settings)
+    bases = ("localhost", *settings.bases)
     may_be_open = is_loopback(settings.host) or settings.open_to_all
     services = Services(
         store=parts.store,
@@ -125,8 +127,9 @@ async def _serve(
         readiness=readiness,
         clock=time.time,
         limits=ApiLimits(result_keep_seconds=settings.keep_hours * 3600),
+        file_hosts=frozenset(host_names(bases)),
     )
-    app = create_app(services, secret=secret, bases=("localhost", *settings.bases))
+    app = create_app(services, secret=secret, bases=bases)
     config = uvicorn.Config(
         app, host=settings.host, port=settings.port, log_level="warning", timeout_graceful_shutdown=5, ws="none"
     )
