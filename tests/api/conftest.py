@@ -17,6 +17,7 @@ from PIL import Image
 
 from hidream_edit.api.app import create_app
 from hidream_edit.api.auth import Authenticator
+from hidream_edit.api.outcome import webhook_body
 from hidream_edit.api.services import ApiLimits, Readiness, Services
 from hidream_edit.blobs.disk import DiskBlobs
 from hidream_edit.blobs.fetch import FetchLimits
@@ -28,6 +29,8 @@ from hidream_edit.queue.sqlite.store import SqliteStore
 from hidream_edit.queue.watcher import Watcher
 from hidream_edit.runner.runner import Runner, RunnerLimits
 from hidream_edit.testing import NullEngine
+from hidream_edit.webhooks.sender import WebhookSender
+from hidream_edit.webhooks.signing import key_set, new_private_key
 
 APP = "/fal-ai/hidream-e1-full"
 SECRET = b"secret of the tests"
@@ -57,7 +60,15 @@ class Server:
             clock=time.time,
             limits=ApiLimits(body_bytes_max=2_000_000, upload_bytes_max=upload_bytes_max, ping_seconds=0.2),
         )
-        app = create_app(services, secret=SECRET)
+        webhook_key = new_private_key()
+        app = create_app(services, secret=SECRET, key_set=key_set(webhook_key))
+        self.sender = WebhookSender(
+            self.store,
+            lambda job: webhook_body(job, self.blobs, now=time.time()),
+            webhook_key,
+            allowed_networks=("127.0.0.0/8",),
+        )
+        self.sender.start()
         self._uvicorn = uvicorn.Server(
             uvicorn.Config(
                 app,
@@ -90,6 +101,7 @@ class Server:
         self.runner.hurry()
         if self._runner_thread.is_alive():
             self._runner_thread.join()
+        self.sender.stop()
         self.maintenance.stop()
         self.client.close()
         self._uvicorn.should_exit = True

@@ -5,8 +5,9 @@ from __future__ import annotations
 import httpx
 import pytest
 
-from hidream_edit.blobs.fetch import FetchLimits, fetch, is_reachable
+from hidream_edit.blobs.fetch import FetchLimits, fetch
 from hidream_edit.domain.errors import FetchFailed, PictureTooLarge
+from hidream_edit.outgoing.guarded import is_reachable
 
 PUBLIC = "93.184.216.34"
 

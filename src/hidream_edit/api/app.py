@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -25,6 +26,7 @@ ROUTES = [
     Route("/health", health.live),
     Route("/health/live", health.live),
     Route("/health/ready", health.ready),
+    Route("/.well-known/jwks.json", health.key_set),
     Route("/storage/upload/initiate", storage.initiate, methods=["POST"]),
     Route("/storage/upload/initiate-multipart", storage.initiate, methods=["POST"]),
     Route("/storage/upload/{blob_id}", storage.put, methods=["PUT"]),
@@ -60,8 +62,13 @@ ROUTES = [
 ]
 
 
-def create_app(services: Services, *, secret: bytes, bases: tuple[str, ...] = ("localhost",)) -> Starlette:
-    """The API over its services; ``secret`` signs upload places, and is the same in every process."""
+def create_app(
+    services: Services, *, secret: bytes, key_set: Mapping[str, Any], bases: tuple[str, ...] = ("localhost",)
+) -> Starlette:
+    """The API over its services.
+
+    ``secret`` signs upload places, ``key_set`` verifies webhooks; both are the same in every process.
+    """
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -90,5 +97,5 @@ def create_app(services: Services, *, secret: bytes, bases: tuple[str, ...] = ("
         lifespan=lifespan,
     )
     app.router.redirect_slashes = False
-    app.state.services, app.state.uploads = services, Uploads(secret)
+    app.state.services, app.state.uploads, app.state.key_set = services, Uploads(secret), dict(key_set)
     return app

@@ -18,3 +18,8 @@ async def ready(request: Request) -> Response:
     """Jobs are being worked on: loading, ready, draining, runner dead."""
     readiness = services_of(request).readiness()
     return JSONResponse({"status": readiness.word, "version": __version__}, 200 if readiness.is_ready else 503)
+
+
+async def key_set(request: Request) -> Response:
+    """The public key that webhooks are signed with."""
+    return JSONResponse(request.app.state.key_set, headers={"cache-control": "public, max-age=3600"})

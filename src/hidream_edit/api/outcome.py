@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+from collections.abc import Mapping
 from typing import Any
 
 from starlette.requests import Request
@@ -12,6 +13,8 @@ from starlette.responses import JSONResponse
 from hidream_edit.api import wire
 from hidream_edit.api.services import services_of, way_of
 from hidream_edit.api.submitting import FILES_PATH
+from hidream_edit.domain.errors import BlobNotFound
+from hidream_edit.domain.interfaces import BlobStore
 from hidream_edit.domain.job import Job, JobState
 
 SUFFIXES = {"image/jpeg": "jpeg", "image/png": "png"}
@@ -37,8 +40,7 @@ async def output(request: Request, job: Job) -> dict[str, Any]:
     if job.output["sync_mode"]:
         urls = [await data_uri(request, image["blob"], image["content_type"]) for image in images]
     else:
-        origin = way_of(request).origin
-        urls = [f"{origin}{FILES_PATH}{one['blob']}/image.{SUFFIXES[one['content_type']]}" for one in images]
+        urls = [image_url(way_of(request).origin, image) for image in images]
     return wire.output_body(job.output, urls)
 
 
@@ -49,9 +51,34 @@ async def data_uri(request: Request, blob_id: str, content_type: str) -> str:
         BlobNotFound: its time is over.
     """
     services = services_of(request)
+    return await asyncio.to_thread(read_data_uri, services.blobs, blob_id, content_type, now=services.clock())
 
-    def read() -> str:
-        data = b"".join(services.blobs.read(blob_id, now=services.clock()))
-        return f"data:{content_type};base64,{base64.b64encode(data).decode('ascii')}"
 
-    return await asyncio.to_thread(read)
+def read_data_uri(blobs: BlobStore, blob_id: str, content_type: str, *, now: float) -> str:
+    """See `data_uri`."""
+    data = b"".join(blobs.read(blob_id, now=now))
+    return f"data:{content_type};base64,{base64.b64encode(data).decode('ascii')}"
+
+
+def webhook_body(job: Job, blobs: BlobStore, *, now: float) -> dict[str, Any]:
+    """What a webhook says of a finished job; its payload is the result of the queue."""
+    if job.state is JobState.CANCELLED:
+        return wire.webhook_body(job.id, wire.CANCELLED_BODY, status=wire.CANCELLED_STATUS)
+    if job.failure is not None:
+        return wire.webhook_body(job.id, wire.failure_body(job.failure), status=wire.failure_status(job.failure))
+    if job.output is None:
+        raise ValueError(f"job {job.id} has not ended")
+    images = job.output["images"]
+    try:
+        if job.output["sync_mode"]:
+            urls = [read_data_uri(blobs, image["blob"], image["content_type"], now=now) for image in images]
+        else:
+            urls = [image_url(job.origin, image) for image in images]
+    except BlobNotFound:
+        return wire.webhook_body(job.id, None, status=200, payload_error="the pictures were deleted")
+    return wire.webhook_body(job.id, wire.output_body(job.output, urls), status=200)
+
+
+def image_url(origin: str, image: Mapping[str, Any]) -> str:
+    """Where a picture lies."""
+    return f"{origin}{FILES_PATH}{image['blob']}/image.{SUFFIXES[image['content_type']]}"

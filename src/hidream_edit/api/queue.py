@@ -34,7 +34,8 @@ async def submit(request: Request) -> Response:
         edit, failure = read_edit(request, body), None
     except wire.InputRefused as refused:
         edit, failure = None, refused.as_failure()
-    job = await store_job(request, caller, edit, failure=failure, waiting_max=waiting_max)
+    webhook_url = request.query_params.get("fal_webhook") or None
+    job = await store_job(request, caller, edit, failure=failure, webhook_url=webhook_url, waiting_max=waiting_max)
     position = await services_of(request).watcher.position(job.id)
     return JSONResponse(wire.submit_body(job, base_of(request), position), headers={wire.REQUEST_ID: job.id})
 

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from hidream_edit.api import wire
 from hidream_edit.api.auth import Caller
 from hidream_edit.api.errors import BadRequest
-from hidream_edit.api.services import services_of
+from hidream_edit.api.services import services_of, way_of
 from hidream_edit.domain.edit_request import EditRequest
 from hidream_edit.domain.job import Failure, Job, NewJob, Priority
 
@@ -104,6 +104,7 @@ async def submit(
         start_deadline=None if timeout is None else now + timeout,
         wants_previews=wants_previews,
         webhook_url=webhook_url,
+        origin=way_of(request).origin,
         idempotency_key=headers.get(wire.IDEMPOTENCY),
         keep_seconds=wire.keep_seconds(headers, services.limits.result_keep_seconds)
         or services.limits.result_keep_seconds,

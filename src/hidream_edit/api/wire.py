@@ -234,6 +234,26 @@ def output_body(output: Mapping[str, Any], urls: list[str]) -> dict[str, Any]:
     return {"images": images, **{name: output[name] for name in ("timings", "seed", "has_nsfw_concepts", "prompt")}}
 
 
+WEBHOOK_PAYLOAD_BYTES_MAX = 20 * 2**20
+
+
+def webhook_body(
+    job_id: str, payload: Mapping[str, Any] | None, *, status: int, payload_error: str | None = None
+) -> dict[str, Any]:
+    """Body of a webhook. A payload that is too large is left out, and the body says so."""
+    is_ok = status == 200
+    body: dict[str, Any] = {
+        "request_id": job_id,
+        "gateway_request_id": job_id,
+        "status": "OK" if is_ok else "ERROR",
+        "payload": payload,
+        "error": None if is_ok else f"Unexpected status code: {status}",
+    }
+    if payload is not None and len(json.dumps(payload)) > WEBHOOK_PAYLOAD_BYTES_MAX:
+        body["payload"], payload_error = None, "the payload is too large for a webhook; fetch the result instead"
+    return body if payload_error is None else body | {"payload_error": payload_error}
+
+
 def progress_body(preview_uri: str, seed: int, prompt: str) -> dict[str, Any]:
     """An event of a stream before the last: the shape of the output, with a preview."""
     image = {"url": preview_uri, "width": 0, "height": 0, "content_type": "image/jpeg"}

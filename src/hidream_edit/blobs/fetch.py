@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import ipaddress
-import socket
 import time
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urljoin
 
 import httpx
 
 from hidream_edit.domain.errors import FetchFailed, PictureTooLarge
+from hidream_edit.outgoing.guarded import AddressRefused, Resolve, pinned, resolve
 
-Resolve = Callable[[str, int], list[str]]
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
-USER_AGENT = "Mozilla/5.0 (compatible; hidream-edit)"
+HEADERS = {"User-Agent": "Mozilla/5.0 (compatible; hidream-edit)", "Accept": "image/*,*/*;q=0.5"}
 # One text for whatever goes wrong: it tells a stranger nothing about the network behind us.
 UNREACHABLE = "the address could not be downloaded; it has to be public and answer with a picture"
 
@@ -28,23 +25,6 @@ class FetchLimits:
     seconds_max: float = 30.0
     redirects_max: int = 5
     allowed: tuple[str, ...] = ()
-
-
-def resolve(host: str, port: int) -> list[str]:
-    """Addresses of a host, by the system's resolver."""
-    return [str(entry[4][0]) for entry in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
-
-
-def is_reachable(address: str, allowed: Iterable[str] = ()) -> bool:
-    """Whether strangers may make us connect to ``address``: it is public, or the owner allowed its network."""
-    ip = ipaddress.ip_address(address.partition("%")[0])
-    mapped = getattr(ip, "ipv4_mapped", None) or getattr(ip, "sixtofour", None)
-    if mapped is not None:
-        ip = mapped
-    if any(ip.version == network.version and ip in network for network in map(ipaddress.ip_network, allowed)):
-        return True
-    is_translated = ip.version == 6 and ip in ipaddress.ip_network("64:ff9b::/96")
-    return ip.is_global and not ip.is_multicast and not is_translated
 
 
 def fetch(
@@ -64,8 +44,8 @@ def fetch(
     deadline = time.monotonic() + limits.seconds_max
     with httpx.Client(transport=transport, timeout=limits.seconds_max, trust_env=False) as client:
         for _ in range(limits.redirects_max + 1):
-            request = _pinned(client, url, limits, resolve_host)
             try:
+                request = pinned(client, "GET", url, allowed=limits.allowed, resolve_host=resolve_host, headers=HEADERS)
                 response = client.send(request, stream=True)
                 try:
                     if response.status_code in REDIRECTS and "location" in response.headers:
@@ -76,33 +56,9 @@ def fetch(
                     return _body(response, limits, deadline)
                 finally:
                     response.close()
-            except (httpx.HTTPError, httpx.InvalidURL) as problem:
+            except (httpx.HTTPError, httpx.InvalidURL, AddressRefused) as problem:
                 raise FetchFailed(UNREACHABLE) from problem
     raise FetchFailed(UNREACHABLE)
-
-
-def _pinned(client: httpx.Client, url: str, limits: FetchLimits, resolve_host: Resolve) -> httpx.Request:
-    """A request to the checked address, under the name of its host."""
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname, parts.port or {"http": 80, "https": 443}[parts.scheme]
-        if not host:
-            raise ValueError("no host")
-        addresses = resolve_host(host, port)
-        if not addresses or not all(is_reachable(address, limits.allowed) for address in addresses):
-            raise ValueError("not public")
-        address = addresses[0]
-        shown = f"[{address}]" if ":" in address else address
-        query = f"?{parts.query}" if parts.query else ""
-        name = host if parts.port is None else f"{host}:{port}"
-        return client.build_request(
-            "GET",
-            f"{parts.scheme}://{shown}:{port}{parts.path or '/'}{query}",
-            headers={"Host": name, "User-Agent": USER_AGENT, "Accept": "image/*,*/*;q=0.5"},
-            extensions={"sni_hostname": host},
-        )
-    except (ValueError, KeyError, OSError, httpx.InvalidURL) as problem:
-        raise FetchFailed(UNREACHABLE) from problem
 
 
 def _body(response: httpx.Response, limits: FetchLimits, deadline: float) -> bytes:

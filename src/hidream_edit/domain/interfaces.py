@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
 
+from hidream_edit.domain.deliveries import Delivery, DeliveryAttempt
 from hidream_edit.domain.job import Event, Failure, Job, NewEvent, NewJob
 
 
@@ -99,6 +100,15 @@ class JobStore(Protocol):
 
     def line(self) -> list[Waiting]:
         """All queued jobs in the order in which they will be claimed."""
+
+    def claim_delivery(self, *, now: float, lease_seconds: float) -> Delivery | None:
+        """The webhook that is due longest; it is due again when the lease is over."""
+
+    def record_attempt(self, delivery: Delivery, attempt: DeliveryAttempt, *, next_at: float | None) -> None:
+        """What came of a try: without an error it is delivered, without ``next_at`` given up."""
+
+    def attempts(self, job_id: str) -> list[DeliveryAttempt]:
+        """All tries to tell of a job's end."""
 
     def announce(self, runner: RunnerFacts) -> None:
         """A runner says that it is there."""

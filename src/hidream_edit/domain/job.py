@@ -64,6 +64,7 @@ class NewJob:
     start_deadline: float | None = None  # Unix seconds by which it must be running
     wants_previews: bool = False
     webhook_url: str | None = None
+    origin: str = ""  # how the caller reaches us
     idempotency_key: str | None = None
     keep_seconds: float = 3600.0  # how long the result can be fetched, counted from the end
 
@@ -85,6 +86,7 @@ class Job:
     keep_seconds: float
     wants_previews: bool = False
     webhook_url: str | None = None
+    origin: str = ""
     idempotency_key: str | None = None
     start_deadline: float | None = None
     started_at: float | None = None

@@ -18,6 +18,7 @@ import uvicorn
 from hidream_edit.api.app import create_app
 from hidream_edit.api.auth import Authenticator
 from hidream_edit.api.doors import host_names
+from hidream_edit.api.outcome import webhook_body
 from hidream_edit.api.services import APP_IDS, ApiLimits, Readiness, Services
 from hidream_edit.domain.errors import InputInvalid
 from hidream_edit.domain.interfaces import RunnerState
@@ -25,7 +26,9 @@ from hidream_edit.queue.maintenance import Maintenance
 from hidream_edit.queue.watcher import Watcher
 from hidream_edit.runner.supervisor import Supervisor
 from hidream_edit.settings import ServerSettings
-from hidream_edit.wiring.server_parts import ServerParts, open_parts, read_secret
+from hidream_edit.webhooks.sender import WebhookSender
+from hidream_edit.webhooks.signing import key_set
+from hidream_edit.wiring.server_parts import ServerParts, open_parts, read_secret, read_webhook_key
 
 logger = logging.getLogger(__name__)
 
@@ -129,13 +132,21 @@ async def _serve(
         limits=ApiLimits(result_keep_seconds=settings.keep_hours * 3600),
         file_hosts=frozenset(host_names(bases)),
     )
-    app = create_app(services, secret=secret, bases=bases)
+    webhook_key = read_webhook_key(settings)
+    app = create_app(services, secret=secret, key_set=key_set(webhook_key), bases=bases)
+    sender = WebhookSender(
+        parts.store,
+        lambda job: webhook_body(job, parts.blobs, now=time.time()),
+        webhook_key,
+        allowed_networks=settings.allowed_networks,
+    )
     config = uvicorn.Config(
         app, host=settings.host, port=settings.port, log_level="warning", timeout_graceful_shutdown=5, ws="none"
     )
     server = Server(config)
     maintenance = Maintenance(parts.store, parts.blobs)
     maintenance.start()
+    sender.start()
     if supervisor is not None:
         supervisor.start()
     serving = asyncio.ensure_future(server.serve())
@@ -153,6 +164,7 @@ async def _serve(
         ending.cancel()
         if supervisor is not None:
             await asyncio.to_thread(supervisor.kill)
+        await asyncio.to_thread(sender.stop)
         maintenance.stop()
 
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from hidream_edit.blobs.disk import DiskBlobs
 from hidream_edit.domain.errors import StoreUnusable
 from hidream_edit.queue.sqlite.keys import SqliteKeys
 from hidream_edit.queue.sqlite.store import SqliteStore
 from hidream_edit.settings import ServerSettings
+from hidream_edit.webhooks.signing import new_private_key
 
 SECRET_BYTES = 32
 
@@ -44,14 +47,23 @@ def open_parts(settings: ServerSettings) -> ServerParts:
 
 
 def read_secret(settings: ServerSettings) -> bytes:
-    """The secret that signs tokens and upload places; made at the first start, readable by its owner only."""
+    """The secret that signs tokens and upload places."""
     if settings.secret is not None:
         return settings.secret.get_secret_value().encode()
-    file = settings.folder / "secret"
+    return _kept(settings.folder / "secret", lambda: secrets.token_bytes(SECRET_BYTES))
+
+
+def read_webhook_key(settings: ServerSettings) -> bytes:
+    """The private key that signs webhooks."""
+    return _kept(settings.folder / "webhook-key", new_private_key)
+
+
+def _kept(file: Path, make: Callable[[], bytes]) -> bytes:
+    """Bytes that are made at the first start and readable by their owner only."""
     try:
         return file.read_bytes()
     except FileNotFoundError:
-        made = secrets.token_bytes(SECRET_BYTES)
+        made = make()
         descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "wb") as opened:
             opened.write(made)

@@ -17,10 +17,10 @@ FROM clock;
 -- insert_job: a new job at the end of its caller's line.
 INSERT INTO jobs (
     id, sequence, revision, caller, state, priority, turn, attempts_max, input, wants_previews, webhook_url,
-    idempotency_key, queued_at, start_deadline, keep_seconds
+    origin, idempotency_key, queued_at, start_deadline, keep_seconds
 ) VALUES (
     :id, :sequence, :revision, :caller, 'queued', :priority, :turn, :attempts_max, :input, :wants_previews,
-    :webhook_url, :idempotency_key, :queued_at, :start_deadline, :keep_seconds
+    :webhook_url, :origin, :idempotency_key, :queued_at, :start_deadline, :keep_seconds
 ) RETURNING *;
 
 -- claim_job: hand the first job in the line to a runner.
@@ -109,3 +109,24 @@ DELETE FROM runners WHERE id = :id;
 
 -- forget_silent_runners: they ended without a word.
 DELETE FROM runners WHERE seen_at <= :since;
+
+-- insert_delivery: somebody has to be told.
+INSERT INTO deliveries (job_id, url, state, attempt, due_at) VALUES (:job_id, :url, 'pending', 0, :due_at);
+
+-- next_delivery: whether one is due.
+SELECT job_id FROM deliveries WHERE state = 'pending' AND due_at <= :now LIMIT 1;
+
+-- claim_delivery: take the one that is due longest; if the sender dies, it is due again when its time is over.
+UPDATE deliveries SET attempt = attempt + 1, due_at = :until
+WHERE job_id = (SELECT job_id FROM deliveries WHERE state = 'pending' AND due_at <= :now ORDER BY due_at LIMIT 1)
+RETURNING *;
+
+-- insert_attempt: what came of a try.
+INSERT INTO delivery_attempts (job_id, number, at, seconds, status, error)
+VALUES (:job_id, :number, :at, :seconds, :status, :error);
+
+-- settle_delivery: done, given up, or due again.
+UPDATE deliveries SET state = :state, due_at = :due_at WHERE job_id = :job_id;
+
+-- attempts_of_delivery: all tries.
+SELECT * FROM delivery_attempts WHERE job_id = :job_id ORDER BY number;

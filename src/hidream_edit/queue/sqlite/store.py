@@ -14,6 +14,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from hidream_edit.domain.deliveries import Delivery, DeliveryAttempt
 from hidream_edit.domain.errors import JobFinished, JobNotFound, LeaseLost, QueueFull, StoreUnusable
 from hidream_edit.domain.interfaces import RunnerFacts, RunnerState, Waiting
 from hidream_edit.domain.job import Event, EventLevel, Failure, Job, JobState, NewEvent, NewJob, Priority, moved
@@ -147,6 +148,7 @@ class SqliteStore:
                 input=json.dumps(job.input),
                 wants_previews=job.wants_previews,
                 webhook_url=job.webhook_url,
+                origin=job.origin,
                 idempotency_key=job.idempotency_key,
                 queued_at=now,
                 start_deadline=job.start_deadline,
@@ -231,6 +233,11 @@ class SqliteStore:
         failure: Failure | None = None,
     ) -> Job:
         moved(job, state)
+        # The duty to tell the caller is written with the end itself: there is no end that nobody is told of.
+        if job.webhook_url is not None:
+            self.connection().execute(
+                QUERIES["insert_delivery"], {"job_id": job.id, "url": job.webhook_url, "due_at": now}
+            )
         return self._written(
             "finish_job",
             id=job.id,
@@ -278,6 +285,25 @@ class SqliteStore:
 
     def line(self) -> list[Waiting]:
         return [Waiting(row["id"], row["priority"]) for row in self._all("line")]
+
+    def claim_delivery(self, *, now: float, lease_seconds: float) -> Delivery | None:
+        if self._one("next_delivery", now=now) is None:
+            return None
+        with self.writing():
+            row = self._one("claim_delivery", now=now, until=now + lease_seconds)
+            return None if row is None else Delivery(row["job_id"], row["url"], row["attempt"])
+
+    def record_attempt(self, delivery: Delivery, attempt: DeliveryAttempt, *, next_at: float | None) -> None:
+        state = "delivered" if attempt.error is None else "pending" if next_at is not None else "failed"
+        values = {"job_id": delivery.job_id, "number": delivery.attempt, "state": state, "due_at": next_at}
+        values |= {"at": attempt.at, "seconds": attempt.seconds, "status": attempt.status, "error": attempt.error}
+        with self.writing() as connection:
+            connection.execute(QUERIES["insert_attempt"], values)
+            connection.execute(QUERIES["settle_delivery"], values)
+
+    def attempts(self, job_id: str) -> list[DeliveryAttempt]:
+        rows = self._all("attempts_of_delivery", job_id=job_id)
+        return [DeliveryAttempt(row["at"], row["seconds"], row["status"], row["error"]) for row in rows]
 
     def announce(self, runner: RunnerFacts) -> None:
         values = {"id": runner.id, "state": runner.state.value, "engine": runner.engine, "seen_at": runner.seen_at}

@@ -24,6 +24,8 @@ CREATE TABLE jobs (
     failure TEXT,
     wants_previews INTEGER NOT NULL,
     webhook_url TEXT,
+    -- How the caller reaches us; addresses in answers that nobody asked for begin with it.
+    origin TEXT NOT NULL,
     idempotency_key TEXT,
     queued_at REAL NOT NULL,
     started_at REAL,

@@ -1,0 +1,1 @@
+"""The one place where sockets to addresses of strangers are opened."""

@@ -1,0 +1,1 @@
+"""Outgoing calls: signed, durable, tried again."""
