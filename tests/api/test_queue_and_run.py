@@ -132,6 +132,20 @@ def test_null_is_left_out_and_unknown_fields_are_ignored(server: Server) -> None
     assert response.status_code == 200
 
 
+def test_unknown_fields_are_named_in_the_log(server: Server) -> None:
+    body = server.submit(strength=3, image_size="square")
+    server.result(body["request_id"])
+    logs = server.client.get(f"{body['status_url']}?logs=1").json()["logs"]
+    assert any(entry["message"].endswith("image_size, strength") and entry["level"] == "WARN" for entry in logs)
+
+
+def test_a_seed_is_chosen_at_the_submit_so_that_every_attempt_makes_the_same_picture(idle_server: Server) -> None:
+    request_id = idle_server.submit()["request_id"]
+    seed = idle_server.store.get(request_id).input["edit_input"]["seed"]
+    assert isinstance(seed, int)
+    assert 0 <= seed < 2**53
+
+
 @pytest.mark.parametrize(
     ("url", "kind"),
     [

@@ -12,7 +12,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Route
 
-from hidream_edit.api import errors, health, queue, run, storage, streaming, tokens, wire
+from hidream_edit.api import errors, health, openapi, queue, run, storage, streaming, tokens, wire
 from hidream_edit.api.doors import Doors
 from hidream_edit.api.request_ids import RequestIds
 from hidream_edit.api.services import Services
@@ -27,6 +27,8 @@ ROUTES = [
     Route("/health/live", health.live),
     Route("/health/ready", health.ready),
     Route("/.well-known/jwks.json", health.key_set),
+    Route("/api/openapi/queue/openapi.json", openapi.document),
+    Route("/v1/models", openapi.models),
     Route("/storage/upload/initiate", storage.initiate, methods=["POST"]),
     Route("/storage/upload/initiate-multipart", storage.initiate, methods=["POST"]),
     Route("/storage/upload/{blob_id}", storage.put, methods=["PUT"]),

@@ -10,6 +10,7 @@ from starlette.requests import HTTPConnection
 
 from hidream_edit.api.auth import Authenticator, Caller
 from hidream_edit.api.doors import HOSTS, Way
+from hidream_edit.domain.edit import EditDefaults
 from hidream_edit.domain.interfaces import BlobStore, JobStore
 from hidream_edit.queue.watcher import Watcher
 
@@ -46,6 +47,7 @@ class Services:
     auth: Authenticator
     readiness: Callable[[], Readiness]
     clock: Callable[[], float]
+    defaults: Callable[[], EditDefaults] = EditDefaults  # of the model that runners have loaded
     limits: ApiLimits = field(default_factory=ApiLimits)
     file_hosts: frozenset[str] = frozenset(HOSTS)  # names that our files may go under
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import secrets
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
@@ -68,6 +69,13 @@ class WireInput(BaseModel):
     output_format: Literal["jpeg", "png"] | None = None
 
 
+EDIT_FIELDS = (
+    "edit_instruction", "target_image_description", "negative_prompt", "num_inference_steps", "seed",
+    "guidance_scale", "image_guidance_scale", "num_images",
+)  # fmt: skip
+RANDOM_SEED_END = 2**53  # JavaScript reads larger whole numbers wrongly
+
+
 def read_input(body: Mapping[str, Any]) -> EditRequest:
     """The request in a body.
 
@@ -78,14 +86,17 @@ def read_input(body: Mapping[str, Any]) -> EditRequest:
         given = WireInput.model_validate(body)
     except ValidationError as wrong:
         raise InputRefused([_as_detail(dict(error)) for error in wrong.errors()]) from wrong
-    names = ("edit_instruction", "target_image_description", "negative_prompt", "num_inference_steps", "seed",
-             "guidance_scale", "image_guidance_scale", "num_images")  # fmt: skip
+    fields = {name: getattr(given, name) for name in EDIT_FIELDS}
+    if fields["seed"] is None:
+        # Chosen here and stored, so that a second attempt makes the same picture as the first would have.
+        fields["seed"] = secrets.randbelow(RANDOM_SEED_END)
     return EditRequest(
         image_url=given.image_url,
-        edit_input=EditInput(**{name: getattr(given, name) for name in names}),
+        edit_input=EditInput(**fields),
         output_format=given.output_format or "jpeg",
         sync_mode=bool(given.sync_mode),
         enable_safety_checker=given.enable_safety_checker is not False,
+        ignored_fields=tuple(sorted(str(name)[:80] for name in body.keys() - WireInput.model_fields.keys()))[:20],
     )
 
 

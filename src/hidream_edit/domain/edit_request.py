@@ -19,6 +19,7 @@ class EditRequest:
     output_format: Literal["jpeg", "png"] = "jpeg"
     sync_mode: bool = False
     enable_safety_checker: bool = True
+    ignored_fields: tuple[str, ...] = ()  # what the caller said that this endpoint does not know
 
     def as_json(self) -> dict[str, Any]:
         """A JSON object that `from_json` takes back."""
@@ -30,7 +31,8 @@ class EditRequest:
         given = dict(value["edit_input"])
         if given.get("fit") is not None:
             given["fit"] = Fit(given["fit"])
-        return cls(**{**value, "edit_input": EditInput(**given)})
+        ignored = tuple(value.get("ignored_fields", ()))
+        return cls(**{**value, "edit_input": EditInput(**given), "ignored_fields": ignored})
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,7 @@ class EditEngine(Protocol):
     """What a runner drives. The iterator may be dropped after any step; the edit then ends."""
 
     name: str
+    defaults: Mapping[str, Any]  # values of fields that a request leaves out
 
     def edit(self, source: Picture, edit_input: EditInput) -> Iterator[Progress]:
         """Raises InputInvalid."""

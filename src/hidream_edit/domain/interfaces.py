@@ -33,6 +33,7 @@ class RunnerFacts(NamedTuple):
     state: RunnerState
     engine: str
     seen_at: float
+    defaults: Mapping[str, Any] = {}  # of the loaded model, for fields that a request leaves out
 
 
 class JobStore(Protocol):

@@ -74,7 +74,7 @@ class Runner:
 
     def _announce(self) -> None:
         state = RunnerState.DRAINING if self._draining.is_set() else RunnerState.READY
-        self._store.announce(RunnerFacts(self.id, state, self._engine.name, self._clock()))
+        self._store.announce(RunnerFacts(self.id, state, self._engine.name, self._clock(), self._engine.defaults))
 
     def run(self) -> None:
         """Work until `drain`."""
@@ -126,6 +126,9 @@ class Runner:
         request = EditRequest.from_json(job.input)
         began = time.monotonic()
         self._say(job, lease, f"attempt {job.attempt} on {self._engine.name}")
+        if request.ignored_fields:
+            unknown = ", ".join(request.ignored_fields)
+            self._say(job, lease, f"ignored, since this endpoint does not know them: {unknown}", EventLevel.WARN)
         source = decode(self._read_source(request.image_url))
         decoded = time.monotonic()
         self._say(job, lease, f"source read: {source.width}x{source.height}", seconds=round(decoded - began, 3))

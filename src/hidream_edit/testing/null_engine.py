@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from typing import Any
 
 from hidream_edit.domain.edit import EditDefaults, EditInput
 from hidream_edit.domain.edit_request import EditDone, EditStarted, Progress, StepDone
@@ -20,6 +22,7 @@ class NullEngine:
     def __init__(self, *, seconds_per_step: float = 0.0, steps: int = 3) -> None:
         self._seconds_per_step = seconds_per_step
         self._defaults = EditDefaults(num_inference_steps=steps)
+        self.defaults: Mapping[str, Any] = asdict(self._defaults)
 
     def edit(self, source: Picture, edit_input: EditInput) -> Iterator[Progress]:
         settings = edit_input.settled(self._defaults, random_seed=lambda: 7)

@@ -5,16 +5,16 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import secrets
 import signal
 import sys
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from functools import partial
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hidream_edit.blobs.fetch import FetchLimits
 from hidream_edit.blobs.sources import SourceReader
@@ -34,7 +34,6 @@ logger = logging.getLogger(__name__)
 
 NULL = "null"
 PREVIEW_SIDE = 256
-SEED_END = 2**53  # JavaScript reads larger whole numbers wrongly
 
 
 class EngineOfRunner:
@@ -42,10 +41,11 @@ class EngineOfRunner:
 
     def __init__(self, engine: Engine) -> None:
         self._engine, self.name = engine, engine.model.name
+        self.defaults: Mapping[str, Any] = asdict(engine.model.defaults)
 
     def edit(self, source: Picture, edit_input: EditInput) -> Iterator[Progress]:
         engine = self._engine
-        settings = engine.settle(edit_input, random_seed=lambda: secrets.randbelow(SEED_END))
+        settings = engine.settle(edit_input)
         state = engine.begin(source, settings)
         yield EditStarted(settings, state.prompt, tuple(state.warnings), state.steps_total)
         for current in engine.steps(state):

@@ -20,6 +20,7 @@ from hidream_edit.api.auth import Authenticator
 from hidream_edit.api.doors import host_names
 from hidream_edit.api.outcome import webhook_body
 from hidream_edit.api.services import APP_IDS, ApiLimits, Readiness, Services
+from hidream_edit.domain.edit import EditDefaults, Fit
 from hidream_edit.domain.errors import InputInvalid
 from hidream_edit.domain.interfaces import RunnerState
 from hidream_edit.queue.maintenance import Maintenance
@@ -129,6 +130,7 @@ async def _serve(
         auth=Authenticator(parts.keys, open_without_keys=may_be_open, token_secret=secret),
         readiness=readiness,
         clock=time.time,
+        defaults=readiness.defaults,
         limits=ApiLimits(result_keep_seconds=settings.keep_hours * 3600),
         file_hosts=frozenset(host_names(bases)),
     )
@@ -201,6 +203,13 @@ class ReadinessOf:
         if time.monotonic() >= self._until:
             self._known, self._until = self._look(), time.monotonic() + READINESS_SECONDS
         return self._known
+
+    def defaults(self) -> EditDefaults:
+        """Of the model that a runner has loaded; the hosted ones until there is a runner."""
+        for runner in self._parts.store.runners(since=time.time() - SILENT_SECONDS):
+            if runner.defaults:
+                return EditDefaults(**{**runner.defaults, "fit": Fit(runner.defaults["fit"])})
+        return EditDefaults()
 
     def _look(self) -> Readiness:
         states = {runner.state for runner in self._parts.store.runners(since=time.time() - SILENT_SECONDS)}

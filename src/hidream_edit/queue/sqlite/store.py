@@ -307,6 +307,7 @@ class SqliteStore:
 
     def announce(self, runner: RunnerFacts) -> None:
         values = {"id": runner.id, "state": runner.state.value, "engine": runner.engine, "seen_at": runner.seen_at}
+        values["defaults"] = json.dumps(runner.defaults)
         with self.writing() as connection:
             connection.execute(QUERIES["announce_runner"], values)
 
@@ -316,7 +317,12 @@ class SqliteStore:
 
     def runners(self, *, since: float) -> list[RunnerFacts]:
         rows = self._all("runners_seen_since", since=since)
-        return [RunnerFacts(row["id"], RunnerState(row["state"]), row["engine"], row["seen_at"]) for row in rows]
+        return [
+            RunnerFacts(
+                row["id"], RunnerState(row["state"]), row["engine"], row["seen_at"], json.loads(row["defaults"])
+            )
+            for row in rows
+        ]
 
     def rescue(self, *, now: float) -> list[Job]:
         if not self._all("jobs_without_runner", now=now):

@@ -3,5 +3,7 @@ CREATE TABLE runners (
     id TEXT PRIMARY KEY,
     state TEXT NOT NULL,
     engine TEXT NOT NULL,
-    seen_at REAL NOT NULL
+    seen_at REAL NOT NULL,
+    -- Of the loaded model, so that the API can say what a field is when it is left out.
+    defaults TEXT NOT NULL
 ) WITHOUT ROWID;
