@@ -57,6 +57,9 @@ class ServerSettings(BaseSettings):
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
     data: str = Field("~/.local/share/hidream-edit", description="Folder of jobs, files and the secret.")
+    database: SecretStr | None = Field(
+        None, description="postgresql:// address; a SQLite file in the data folder when unset. May hold a password."
+    )
     synchronous: Literal["full", "normal"] = Field(
         "full", description="full: a submit is on disk when it is answered; normal: faster, may lose the last moments."
     )

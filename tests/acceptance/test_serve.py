@@ -14,6 +14,7 @@ from pathlib import Path
 import httpx
 from PIL import Image
 from tests.acceptance.conftest import APP, Process, wait_for
+from tests.support.postgres import new_database
 
 Start = Callable[..., Process]
 
@@ -150,3 +151,33 @@ def test_the_owner_sees_and_cancels_requests(start: Start) -> None:
     assert "cancelled" in subprocess.check_output([*command, "show", request_id, *data], text=True)
     assert subprocess.run([*command, "cancel", request_id, *data], check=False).returncode == 2
     wait_for(lambda: status(server, request_id) == "COMPLETED")
+
+
+def test_on_postgres_a_server_and_a_runner_of_its_own_share_the_work(start: Start) -> None:
+    database = new_database()
+    server = start("--no-runner", "--database", database)
+    assert server.client.get("/health/ready").json()["status"] == "no runner"
+    request_id = server.client.post(f"/queue{APP}", json=an_input()).json()["request_id"]
+    command = [sys.executable, "-m", "hidream_edit", "runner", "--model", "null", "--data", str(server.folder)]
+    runner = subprocess.Popen([*command, "--database", database])
+    try:
+        wait_for(lambda: status(server, request_id) == "COMPLETED")
+        server.wait_until_ready()
+        assert server.client.post(APP, json=an_input()).status_code == 200
+    finally:
+        runner.terminate()
+        assert runner.wait(timeout=20) == 0
+    assert not (server.folder / "jobs.sqlite3").exists()
+
+
+def test_a_database_that_cannot_be_reached_says_so_without_its_password(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "hidream_edit", "serve", "--data", str(tmp_path), "--model", "null"]
+    refused = subprocess.run(
+        [*command, "--database", "postgresql://user:pass-word@127.0.0.1:9/x"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert refused.returncode == 6
+    assert "cannot be reached" in refused.stderr
+    assert "pass-word" not in refused.stderr + refused.stdout

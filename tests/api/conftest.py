@@ -24,7 +24,7 @@ from hidream_edit.blobs.fetch import FetchLimits
 from hidream_edit.blobs.sources import SourceReader
 from hidream_edit.domain.keys import new_key
 from hidream_edit.queue.maintenance import Maintenance
-from hidream_edit.queue.sqlite.keys import SqliteKeys
+from hidream_edit.queue.sql_keys import SqlKeys
 from hidream_edit.queue.sqlite.store import SqliteStore
 from hidream_edit.queue.watcher import Watcher
 from hidream_edit.runner.runner import Runner, RunnerLimits
@@ -50,7 +50,7 @@ class Server:
     ) -> None:
         self.store = SqliteStore(folder / "jobs.sqlite3", synchronous="normal")
         self.blobs = DiskBlobs(folder / "blobs")
-        self.keys = SqliteKeys(self.store)
+        self.keys = SqlKeys(self.store)
         services = Services(
             store=self.store,
             blobs=self.blobs,

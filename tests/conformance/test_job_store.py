@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,14 +12,17 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from tests.support.postgres import new_database
 
 from hidream_edit.domain.errors import JobFinished, JobNotFound, LeaseLost, QueueFull
 from hidream_edit.domain.interfaces import JobStore, RunnerFacts, RunnerState
 from hidream_edit.domain.job import EventLevel, Failure, Job, JobState, NewEvent, NewJob, Priority
+from hidream_edit.queue.postgres.store import PostgresStore
 from hidream_edit.queue.sqlite.store import SqliteStore
 
 STORES: dict[str, Callable[[Path], JobStore]] = {
-    "sqlite": lambda folder: SqliteStore(folder / "jobs.sqlite3", synchronous="normal")
+    "sqlite": lambda folder: SqliteStore(folder / "jobs.sqlite3", synchronous="normal"),
+    "postgres": lambda _: PostgresStore(new_database()),
 }
 LEASE = 30.0
 
@@ -315,12 +319,12 @@ def test_old_results_are_pruned_with_their_events(store: JobStore) -> None:
 class StoreMachine(RuleBasedStateMachine):
     """Random histories: a job is never lost, never ends twice, and never moves backwards from its end."""
 
+    kind = "sqlite"
+
     def __init__(self) -> None:
         super().__init__()
-        import tempfile
-
         self.folder = tempfile.TemporaryDirectory()
-        self.store = STORES["sqlite"](Path(self.folder.name))
+        self.store = STORES[self.kind](Path(self.folder.name))
         self.now, self.count = 0.0, 0
         self.leases: list[tuple[str, str]] = []
         self.ended: dict[str, Job] = {}
@@ -393,4 +397,10 @@ class StoreMachine(RuleBasedStateMachine):
         self.folder.cleanup()
 
 
+class PostgresMachine(StoreMachine):
+    kind = "postgres"
+
+
 TestRandomHistories = StoreMachine.TestCase
+TestRandomHistoriesOnPostgres = PostgresMachine.TestCase
+TestRandomHistoriesOnPostgres.settings = settings(max_examples=8, stateful_step_count=30, deadline=None)

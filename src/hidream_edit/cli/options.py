@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 Data = Annotated[str | None, typer.Option(help="Folder of jobs and files.", show_default="~/.local/share/hidream-edit")]
+Database = Annotated[str | None, typer.Option(help="postgresql:// address.", show_default="a file in the data folder")]
 Model = Annotated[
     str | None, typer.Option(help='Model folder or hub id; "null" edits without a model.', show_default="mini")
 ]

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hidream_edit.cli.options import Data, given
+from hidream_edit.cli.options import Data, Database, given
 from hidream_edit.cli.terminal import Terminal
+
+if TYPE_CHECKING:
+    from hidream_edit.settings import ServerSettings
 
 keys = typer.Typer(help="Keys of callers.", no_args_is_help=True)
 requests = typer.Typer(help="Requests of all callers.", no_args_is_help=True)
@@ -20,59 +23,60 @@ RequestId = Annotated[str, typer.Argument(help="As the client got it.")]
 
 @keys.command("create")
 def create_key(
-    name: Annotated[str, typer.Argument(help="Whose key it is, for your own memory.")], data: Data = None
+    name: Annotated[str, typer.Argument(help="Whose key it is, for your own memory.")],
+    data: Data = None,
+    database: Database = None,
 ) -> None:
     """Make a key. It is shown once and stored only as a hash."""
-    from hidream_edit.settings import ServerSettings
     from hidream_edit.wiring import owner
 
     with _told():
-        typer.echo(owner.create_key(ServerSettings(**given({"data": data})), name))
+        typer.echo(owner.create_key(_settings(data, database), name))
 
 
 @keys.command("list")
-def list_keys(data: Data = None) -> None:
+def list_keys(data: Data = None, database: Database = None) -> None:
     """List keys by id, age and name."""
-    from hidream_edit.settings import ServerSettings
     from hidream_edit.wiring import owner
 
     with _told():
-        for key in owner.list_keys(ServerSettings(**given({"data": data}))):
+        for key in owner.list_keys(_settings(data, database)):
             state = "revoked" if key.revoked_at is not None else "valid"
             typer.echo(f"{key.id}  {_when(key.created_at)}  {state:8s} {key.name}")
 
 
 @keys.command("revoke")
-def revoke_key(key_id: KeyId, data: Data = None) -> None:
+def revoke_key(key_id: KeyId, data: Data = None, database: Database = None) -> None:
     """Make a key open nothing any more."""
-    from hidream_edit.settings import ServerSettings
     from hidream_edit.wiring import owner
 
     with _told():
-        if not owner.revoke_key(ServerSettings(**given({"data": data})), key_id):
+        if not owner.revoke_key(_settings(data, database), key_id):
             Terminal().fail(f"there is no valid key {key_id}")
             raise typer.Exit(2)
 
 
 @requests.command("list")
-def list_requests(count: Annotated[int, typer.Option(help="How many, newest first.")] = 20, data: Data = None) -> None:
+def list_requests(
+    count: Annotated[int, typer.Option(help="How many, newest first.")] = 20,
+    data: Data = None,
+    database: Database = None,
+) -> None:
     """List requests."""
-    from hidream_edit.settings import ServerSettings
     from hidream_edit.wiring import owner
 
     with _told():
-        for job in owner.list_requests(ServerSettings(**given({"data": data})), count):
+        for job in owner.list_requests(_settings(data, database), count):
             typer.echo(f"{job.id}  {_when(job.queued_at)}  {job.state.value:10s} {job.caller}")
 
 
 @requests.command("show")
-def show_request(request_id: RequestId, data: Data = None) -> None:
+def show_request(request_id: RequestId, data: Data = None, database: Database = None) -> None:
     """Show one request with its log."""
-    from hidream_edit.settings import ServerSettings
     from hidream_edit.wiring import owner
 
     with _told():
-        job, events = owner.show_request(ServerSettings(**given({"data": data})), request_id)
+        job, events = owner.show_request(_settings(data, database), request_id)
         typer.echo(f"{job.id}  {job.state.value}  attempt {job.attempt} of {job.attempts_max}  caller {job.caller}")
         if job.failure is not None:
             typer.echo(f"failed: {job.failure.kind}: {job.failure.message}")
@@ -81,23 +85,27 @@ def show_request(request_id: RequestId, data: Data = None) -> None:
 
 
 @requests.command("cancel")
-def cancel_request(request_id: RequestId, data: Data = None) -> None:
+def cancel_request(request_id: RequestId, data: Data = None, database: Database = None) -> None:
     """Cancel a request: at once while it waits, at its next step while it runs."""
-    from hidream_edit.settings import ServerSettings
     from hidream_edit.wiring import owner
 
     with _told():
-        job = owner.cancel_request(ServerSettings(**given({"data": data})), request_id)
+        job = owner.cancel_request(_settings(data, database), request_id)
         typer.echo(f"{job.id}  {'asked to stop' if job.state.value == 'running' else job.state.value}")
 
 
-def migrate(data: Data = None) -> None:
+def migrate(data: Data = None, database: Database = None) -> None:
     """Bring the data folder to this version's schema; `serve` and `runner` do it by themselves."""
-    from hidream_edit.settings import ServerSettings
     from hidream_edit.wiring import owner
 
-    with _told(), owner.opened(ServerSettings(**given({"data": data}))) as parts:
+    with _told(), owner.opened(_settings(data, database)) as parts:
         typer.echo(f"schema {parts.store.schema()}")
+
+
+def _settings(data: str | None, database: str | None) -> ServerSettings:
+    from hidream_edit.settings import ServerSettings
+
+    return ServerSettings(**given({"data": data, "database": database}))
 
 
 @contextmanager

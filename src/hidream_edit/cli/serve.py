@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from hidream_edit.cli.options import Adapter, Base, Data, Device, Dtype, Model, TextEncoder4, given
+from hidream_edit.cli.options import Adapter, Base, Data, Database, Device, Dtype, Model, TextEncoder4, given
 from hidream_edit.cli.terminal import Terminal
 
 
@@ -14,6 +14,7 @@ def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on.", show_default="127.0.0.1")] = None,
     port: Annotated[int | None, typer.Option(help="Port; 0 takes a free one.", show_default="8000")] = None,
     data: Data = None,
+    database: Database = None,
     no_runner: Annotated[
         bool, typer.Option("--no-runner", help="Start no runner here; others run `hidream-edit runner`.")
     ] = False,
@@ -35,7 +36,9 @@ def serve(
     from hidream_edit.wiring.serve import serve as run_server
 
     terminal = Terminal()
-    settings = ServerSettings(**given({"host": host, "port": port, "data": data, "open_to_all": open_to_all}))
+    settings = ServerSettings(
+        **given({"host": host, "port": port, "data": data, "database": database, "open_to_all": open_to_all})
+    )
     asked = {"--model": model, "--adapter": adapter, "--base": base, "--text-encoder-4": text_encoder_4}
     asked |= {"--device": device, "--dtype": dtype}
     options = [word for name, value in given(asked).items() for word in (name, value)]
@@ -48,6 +51,7 @@ def serve(
 
 def runner(
     data: Data = None,
+    database: Database = None,
     model: Model = None,
     adapter: Adapter = None,
     base: Base = None,
@@ -69,7 +73,8 @@ def runner(
     asked = {"model": model, "adapter": adapter, "base": base, "text_encoder_4": text_encoder_4}
     asked |= {"device": device, "dtype": dtype}
     try:
-        work(ServerSettings(**given({"data": data})), ModelSettings(**given(asked)), supervised=supervised)
+        settings = ServerSettings(**given({"data": data, "database": database}))
+        work(settings, ModelSettings(**given(asked)), supervised=supervised)
     except HidreamEditError as error:
         terminal.fail(str(error))
         raise typer.Exit(exit_code_of(error)) from error

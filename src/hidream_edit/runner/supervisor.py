@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import subprocess
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 logger = logging.getLogger(__name__)
 
@@ -21,8 +22,8 @@ class Supervisor:
     The child reads its standard input: when this process is gone, however it went, the child sees the end and drains.
     """
 
-    def __init__(self, command: Sequence[str]) -> None:
-        self._command = list(command)
+    def __init__(self, command: Sequence[str], *, environment: Mapping[str, str] | None = None) -> None:
+        self._command, self._environment = list(command), dict(environment or {})
         self._child: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()
         self._ending = threading.Event()
@@ -73,7 +74,7 @@ class Supervisor:
             with self._lock:
                 if self._ending.is_set():
                     return
-                self._child = subprocess.Popen(self._command, stdin=subprocess.PIPE)  # noqa: S603 - our own program
+                self._child = subprocess.Popen(self._command, stdin=subprocess.PIPE, env=os.environ | self._environment)  # noqa: S603 - our own program
             code = self._child.wait()
             if self._child.stdin is not None:
                 self._child.stdin.close()

@@ -117,7 +117,7 @@ async def _serve(
     *,
     has_keys: bool,
 ) -> None:
-    supervisor = None if runner_command is None else Supervisor(runner_command)
+    supervisor = None if runner_command is None else Supervisor(runner_command, environment=_private(settings))
     draining = asyncio.Event()
     readiness = ReadinessOf(parts, supervisor, draining)
     secret = read_secret(settings)
@@ -220,6 +220,13 @@ class ReadinessOf:
         if RunnerState.LOADING in states or self._supervisor is not None:
             return Readiness("loading", is_ready=False)
         return Readiness("no runner", is_ready=False)
+
+
+def _private(settings: ServerSettings) -> dict[str, str]:
+    """What the runner has to know and the list of processes must not show."""
+    if settings.database is None:
+        return {}
+    return {"HIDREAM_EDIT_SERVER_DATABASE": settings.database.get_secret_value()}
 
 
 def runner_command(settings: ServerSettings, options: list[str]) -> list[str]:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from hidream_edit.blobs.disk import DiskBlobs
 from hidream_edit.domain.errors import StoreUnusable
-from hidream_edit.queue.sqlite.keys import SqliteKeys
-from hidream_edit.queue.sqlite.store import SqliteStore
+from hidream_edit.queue.sql_keys import SqlKeys
+from hidream_edit.queue.sql_store import SqlStore
 from hidream_edit.settings import ServerSettings
 from hidream_edit.webhooks.signing import new_private_key
 
@@ -22,8 +22,8 @@ SECRET_BYTES = 32
 class ServerParts:
     """Open store, keys and blobs; `close` releases them."""
 
-    store: SqliteStore
-    keys: SqliteKeys
+    store: SqlStore
+    keys: SqlKeys
     blobs: DiskBlobs
 
     def close(self) -> None:
@@ -40,10 +40,22 @@ def open_parts(settings: ServerSettings) -> ServerParts:
     folder = settings.folder
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        store = SqliteStore(folder / "jobs.sqlite3", synchronous=settings.synchronous)
-        return ServerParts(store, SqliteKeys(store), DiskBlobs(folder / "blobs"))
+        store = _open_store(settings)
+        return ServerParts(store, SqlKeys(store), DiskBlobs(folder / "blobs"))
     except OSError as problem:
         raise StoreUnusable(f"{folder} cannot be used: {problem.strerror or problem}") from problem
+
+
+def _open_store(settings: ServerSettings) -> SqlStore:
+    if settings.database is None:
+        from hidream_edit.queue.sqlite.store import SqliteStore
+
+        return SqliteStore(settings.folder / "jobs.sqlite3", synchronous=settings.synchronous)
+    try:
+        from hidream_edit.queue.postgres.store import PostgresStore
+    except ImportError as missing:
+        raise StoreUnusable("PostgreSQL needs its driver: pip install 'hidream-edit[postgres]'") from missing
+    return PostgresStore(settings.database.get_secret_value())
 
 
 def read_secret(settings: ServerSettings) -> bytes:

@@ -1,0 +1,109 @@
+"""The job store on PostgreSQL: any number of API processes and runners."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import resources
+from typing import Any
+
+import psycopg
+from psycopg.rows import dict_row
+
+from hidream_edit.domain.errors import StoreUnusable
+from hidream_edit.queue.queries import read_migrations, read_queries
+from hidream_edit.queue.sql_store import Row, SqlStore
+
+LOOK_SECONDS = 0.02  # between two looks for changes
+CONNECT_SECONDS = 10
+MIGRATION_LOCK = 4_771_001
+
+_PACKAGE = resources.files("hidream_edit.queue.postgres")
+# The files name parameters as SQLite does, so that both can be read side by side.
+QUERIES = {
+    name: re.sub(r":(\w+)", r"%(\1)s", statement.replace("%", "%%"))
+    for name, statement in read_queries(_PACKAGE.joinpath("queries.sql")).items()
+}
+Connection = psycopg.Connection[dict[str, Any]]
+
+
+class PostgresStore(SqlStore):
+    """See `JobStore`. One connection per thread, opened again when it was lost.
+
+    Raises:
+        StoreUnusable: the database cannot be reached, or a newer version made its schema.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._local = threading.local()
+        self._connections: list[Connection] = []
+        self._lock = threading.Lock()
+        try:
+            self._migrate()
+        except psycopg.OperationalError as problem:
+            # The message of the driver may repeat the password of the address.
+            raise StoreUnusable("the database cannot be reached; check its address and that it runs") from problem
+
+    def connection(self) -> Connection:
+        """This thread's own."""
+        existing: Connection | None = getattr(self._local, "connection", None)
+        if existing is not None and not existing.closed:
+            return existing
+        connection = psycopg.connect(
+            self._url, autocommit=True, row_factory=dict_row, connect_timeout=CONNECT_SECONDS, prepare_threshold=3
+        )
+        self._local.connection = connection
+        with self._lock:
+            self._connections = [*(one for one in self._connections if not one.closed), connection]
+        return connection
+
+    @contextmanager
+    def writing(self) -> Iterator[object]:
+        connection = self.connection()
+        with connection.transaction():
+            connection.execute(QUERIES["lock_clock"])
+            yield connection
+
+    def fetch(self, name: str, /, **values: Any) -> list[Row]:
+        return list(self.connection().execute(QUERIES[name], values).fetchall())
+
+    def execute(self, name: str, /, **values: Any) -> int:
+        return self.connection().execute(QUERIES[name], values).rowcount
+
+    def schema(self) -> int:
+        """Number of the last migration that the database has seen."""
+        row = self.connection().execute("SELECT max(version) AS version FROM schema_versions").fetchone()
+        return int(row["version"]) if row is not None and row["version"] is not None else 0
+
+    def _migrate(self) -> None:
+        steps = read_migrations(_PACKAGE.joinpath("migrations"))
+        connection = self.connection()
+        with connection.transaction():
+            # Processes that start together do this one after the other.
+            connection.execute("SELECT pg_advisory_xact_lock(%s)", (MIGRATION_LOCK,))
+            connection.execute("CREATE TABLE IF NOT EXISTS schema_versions (version INTEGER PRIMARY KEY)")
+            version = self.schema()
+            if version > steps[-1][0]:
+                raise StoreUnusable(
+                    f"the database has schema {version}, this version knows {steps[-1][0]}: use the newer program"
+                )
+            for number, script in steps:
+                if number > version:
+                    connection.execute(script)
+                    connection.execute("INSERT INTO schema_versions VALUES (%s)", (number,))
+
+    def wait(self, revision: int, *, seconds_max: float) -> int:
+        deadline = time.monotonic() + seconds_max
+        while (current := self.revision()) <= revision and (left := deadline - time.monotonic()) > 0:
+            time.sleep(min(LOOK_SECONDS, left))
+        return current
+
+    def close(self) -> None:
+        with self._lock:
+            for connection in self._connections:
+                connection.close()
+            self._connections.clear()

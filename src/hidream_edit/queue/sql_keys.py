@@ -1,0 +1,38 @@
+"""Keys of callers, in the same database as the jobs."""
+
+from __future__ import annotations
+
+from hidream_edit.domain.keys import Key
+from hidream_edit.queue.sql_store import Row, SqlStore
+
+
+class SqlKeys:
+    """See `KeyStore`."""
+
+    def __init__(self, store: SqlStore) -> None:
+        self._store = store
+
+    def add(self, key: Key) -> None:
+        with self._store.writing():
+            self._store.execute(
+                "insert_key", id=key.id, name=key.name, secret_hash=key.secret_hash, created_at=key.created_at
+            )
+
+    def find(self, key_id: str) -> Key | None:
+        rows = self._store.fetch("key_by_id", id=key_id)
+        return _key(rows[0]) if rows else None
+
+    def all(self) -> list[Key]:
+        return [_key(row) for row in self._store.fetch("all_keys")]
+
+    def is_empty(self) -> bool:
+        (row,) = self._store.fetch("count_keys")
+        return int(row["number"]) == 0
+
+    def revoke(self, key_id: str, *, now: float) -> bool:
+        with self._store.writing():
+            return self._store.execute("revoke_key", id=key_id, now=now) == 1
+
+
+def _key(row: Row) -> Key:
+    return Key(row["id"], row["name"], row["secret_hash"], row["created_at"], row["revoked_at"])

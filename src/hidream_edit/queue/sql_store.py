@@ -1,0 +1,300 @@
+"""The job store on SQL: what all databases share. They differ in their statements and in how they are spoken to."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import asdict
+from typing import Any
+
+from hidream_edit.domain.deliveries import Delivery, DeliveryAttempt
+from hidream_edit.domain.errors import JobFinished, JobNotFound, LeaseLost, QueueFull
+from hidream_edit.domain.interfaces import RunnerFacts, RunnerState, Waiting
+from hidream_edit.domain.job import Event, EventLevel, Failure, Job, JobState, NewEvent, NewJob, Priority, moved
+
+SILENT_SECONDS = 3600.0  # after which a runner that said nothing is forgotten
+TOO_LATE = Failure("request_timeout", "Request timed out")
+ATTEMPTS_USED_UP = Failure("runner_disconnected", "the runner was lost, and all attempts are used up")
+
+Row = Mapping[str, Any]
+
+
+class SqlStore(ABC):
+    """See `JobStore`. Writes happen one after the other, in whatever process; each is one transaction."""
+
+    @abstractmethod
+    def writing(self) -> AbstractContextManager[object]:
+        """A transaction that no other writer overlaps, committed at the end or undone by an exception."""
+
+    @abstractmethod
+    def fetch(self, name: str, /, **values: Any) -> list[Row]:
+        """Rows of a named statement, inside this thread's transaction where there is one."""
+
+    @abstractmethod
+    def execute(self, name: str, /, **values: Any) -> int:
+        """Run a named statement; returns how many rows it changed."""
+
+    @abstractmethod
+    def wait(self, revision: int, *, seconds_max: float) -> int:
+        """See `JobStore`."""
+
+    @abstractmethod
+    def schema(self) -> int:
+        """Number of the last migration that the database has seen."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """See `JobStore`."""
+
+    def _one(self, name: str, /, **values: Any) -> Row | None:
+        return next(iter(self.fetch(name, **values)), None)
+
+    def _all(self, name: str, /, **values: Any) -> list[Row]:
+        return self.fetch(name, **values)
+
+    def _number(self, name: str, /, **values: Any) -> int:
+        row = self._one(name, **values)
+        return int(next(iter(dict(row).values()))) if row is not None else 0
+
+    def _written(self, name: str, /, **values: Any) -> Job:
+        """Run a statement that returns the job that it changed, under a new revision."""
+        row = self._one(name, revision=self._number("next_revision"), **values)
+        if row is None:
+            raise JobNotFound(str(values.get("id")))
+        return _job(row)
+
+    def submit(self, job: NewJob, *, now: float, waiting_max: int | None = None, failure: Failure | None = None) -> Job:
+        with self.writing():
+            if job.idempotency_key is not None:
+                earlier = self._one("job_by_key", caller=job.caller, idempotency_key=job.idempotency_key)
+                if earlier is not None:
+                    return _job(earlier)
+            if waiting_max is not None and (waiting := self._number("count_queued")) > waiting_max:
+                raise QueueFull(waiting, waiting_max)
+            stored = self._written(
+                "insert_job",
+                id=job.id,
+                sequence=self._number("next_sequence"),
+                caller=job.caller,
+                priority=int(job.priority),
+                turn=self._number("next_turn", caller=job.caller),
+                attempts_max=job.attempts_max,
+                input=json.dumps(job.input),
+                wants_previews=job.wants_previews,
+                webhook_url=job.webhook_url,
+                origin=job.origin,
+                idempotency_key=job.idempotency_key,
+                queued_at=now,
+                start_deadline=job.start_deadline,
+                keep_seconds=job.keep_seconds,
+            )
+            return stored if failure is None else self._finished(stored, JobState.FAILED, now=now, failure=failure)
+
+    def claim(self, *, runner_id: str, now: float, lease_seconds: float) -> Job | None:
+        if self._number("count_queued") == 0:  # a reader's look, so that idle runners never write
+            return None
+        with self.writing():
+            row = self._one(
+                "claim_job",
+                revision=self._number("next_revision"),
+                now=now,
+                runner_id=runner_id,
+                lease_token=uuid.uuid4().hex,
+                lease_expires_at=now + lease_seconds,
+            )
+            if row is None:
+                return None
+            self.execute("advance_turn", turn=row["turn"])
+            return _job(row)
+
+    def extend(self, leases: Sequence[str], *, now: float, lease_seconds: float) -> Mapping[str, bool]:
+        held = {}
+        with self.writing():
+            for lease_token in leases:
+                row = self._one("extend_lease", lease_token=lease_token, lease_expires_at=now + lease_seconds)
+                if row is not None:
+                    held[lease_token] = bool(row["cancel_requested"])
+        return held
+
+    def append_events(self, job_id: str, lease_token: str, events: Sequence[NewEvent]) -> bool:
+        with self.writing():
+            job = self._under_lease(job_id, lease_token)
+            self._append(job_id, events)
+            self.execute("touch_job", id=job_id, revision=self._number("next_revision"))
+            return job.cancel_requested
+
+    def _append(self, job_id: str, events: Sequence[NewEvent]) -> None:
+        last = self._number("last_event", job_id=job_id)
+        for number, event in enumerate(events, last + 1):
+            values = {"job_id": job_id, "number": number, "at": event.at, "message": event.message}
+            values |= {"level": event.level.value, "facts": json.dumps(event.facts)}
+            self.execute("insert_event", **values)
+
+    def complete(self, job_id: str, lease_token: str, output: Mapping[str, Any], *, now: float) -> Job:
+        with self.writing():
+            return self._finished(self._under_lease(job_id, lease_token), JobState.COMPLETED, now=now, output=output)
+
+    def fail(self, job_id: str, lease_token: str, failure: Failure, *, now: float) -> Job:
+        with self.writing():
+            return self._finished(self._under_lease(job_id, lease_token), JobState.FAILED, now=now, failure=failure)
+
+    def stop(self, job_id: str, lease_token: str, *, now: float) -> Job:
+        with self.writing():
+            return self._finished(self._under_lease(job_id, lease_token), JobState.CANCELLED, now=now)
+
+    def hand_back(self, job_id: str, lease_token: str, *, now: float) -> Job:
+        with self.writing():
+            job = self._under_lease(job_id, lease_token)
+            self._append(job_id, [NewEvent(now, "handed back to the queue", EventLevel.WARN)])
+            return self._requeued(job, attempt=job.attempt - 1)
+
+    def cancel(self, job_id: str, *, now: float) -> Job:
+        with self.writing():
+            job = self._known(job_id)
+            if job.state.is_final:
+                raise JobFinished(job_id)
+            if job.state is JobState.QUEUED:
+                return self._finished(job, JobState.CANCELLED, now=now)
+            return self._written("request_cancel", id=job_id)
+
+    def _finished(
+        self,
+        job: Job,
+        state: JobState,
+        *,
+        now: float,
+        output: Mapping[str, Any] | None = None,
+        failure: Failure | None = None,
+    ) -> Job:
+        moved(job, state)
+        # The duty to tell the caller is written with the end itself: there is no end that nobody is told of.
+        if job.webhook_url is not None:
+            self.execute("insert_delivery", job_id=job.id, url=job.webhook_url, due_at=now)
+        return self._written(
+            "finish_job",
+            id=job.id,
+            state=state.value,
+            output=None if output is None else json.dumps(output),
+            failure=None if failure is None else json.dumps(asdict(failure)),
+            now=now,
+        )
+
+    def _requeued(self, job: Job, *, attempt: int) -> Job:
+        moved(job, JobState.QUEUED)
+        return self._written("requeue_job", id=job.id, attempt=attempt)
+
+    def _under_lease(self, job_id: str, lease_token: str) -> Job:
+        row = self._one("job_under_lease", id=job_id, lease_token=lease_token)
+        if row is None:
+            raise LeaseLost(job_id)
+        return _job(row)
+
+    def _known(self, job_id: str) -> Job:
+        row = self._one("job_by_id", id=job_id)
+        if row is None:
+            raise JobNotFound(job_id)
+        return _job(row)
+
+    def get(self, job_id: str) -> Job:
+        return self._known(job_id)
+
+    def events(self, job_id: str, *, after: int = 0) -> list[Event]:
+        return [_event(row) for row in self._all("events_after", job_id=job_id, after=after)]
+
+    def changed_since(self, revision: int, *, limit: int = 500) -> list[Job]:
+        return [_job(row) for row in self._all("changed_since", revision=revision, limit=limit)]
+
+    def revision(self) -> int:
+        return self._number("current_revision")
+
+    def line(self) -> list[Waiting]:
+        return [Waiting(row["id"], row["priority"]) for row in self._all("line")]
+
+    def claim_delivery(self, *, now: float, lease_seconds: float) -> Delivery | None:
+        if self._one("next_delivery", now=now) is None:
+            return None
+        with self.writing():
+            row = self._one("claim_delivery", now=now, until=now + lease_seconds)
+            return None if row is None else Delivery(row["job_id"], row["url"], row["attempt"])
+
+    def record_attempt(self, delivery: Delivery, attempt: DeliveryAttempt, *, next_at: float | None) -> None:
+        state = "delivered" if attempt.error is None else "pending" if next_at is not None else "failed"
+        values = {"job_id": delivery.job_id, "number": delivery.attempt, "state": state, "due_at": next_at}
+        values |= {"at": attempt.at, "seconds": attempt.seconds, "status": attempt.status, "error": attempt.error}
+        with self.writing():
+            self.execute("insert_attempt", **values)
+            self.execute("settle_delivery", **values)
+
+    def attempts(self, job_id: str) -> list[DeliveryAttempt]:
+        rows = self._all("attempts_of_delivery", job_id=job_id)
+        return [DeliveryAttempt(row["at"], row["seconds"], row["status"], row["error"]) for row in rows]
+
+    def announce(self, runner: RunnerFacts) -> None:
+        values = {"id": runner.id, "state": runner.state.value, "engine": runner.engine, "seen_at": runner.seen_at}
+        values["defaults"] = json.dumps(runner.defaults)
+        with self.writing():
+            self.execute("announce_runner", **values)
+
+    def dismiss(self, runner_id: str) -> None:
+        with self.writing():
+            self.execute("forget_runner", id=runner_id)
+
+    def runners(self, *, since: float) -> list[RunnerFacts]:
+        rows = self._all("runners_seen_since", since=since)
+        return [
+            RunnerFacts(
+                row["id"], RunnerState(row["state"]), row["engine"], row["seen_at"], json.loads(row["defaults"])
+            )
+            for row in rows
+        ]
+
+    def rescue(self, *, now: float) -> list[Job]:
+        if not self._all("jobs_without_runner", now=now):
+            return []
+        rescued = []
+        with self.writing():
+            for job in [_job(row) for row in self._all("jobs_without_runner", now=now)]:
+                if job.cancel_requested:
+                    rescued.append(self._finished(job, JobState.CANCELLED, now=now))
+                elif job.attempt >= job.attempts_max:
+                    rescued.append(self._finished(job, JobState.FAILED, now=now, failure=ATTEMPTS_USED_UP))
+                else:
+                    self._append(job.id, [NewEvent(now, "the runner was lost; trying again", EventLevel.WARN)])
+                    rescued.append(self._requeued(job, attempt=job.attempt))
+        return rescued
+
+    def expire(self, *, now: float) -> list[Job]:
+        if not self._all("jobs_too_late", now=now):
+            return []
+        with self.writing():
+            late = [_job(row) for row in self._all("jobs_too_late", now=now)]
+            return [self._finished(job, JobState.FAILED, now=now, failure=TOO_LATE) for job in late]
+
+    def prune(self, *, now: float) -> int:
+        with self.writing():
+            self.execute("forget_silent_runners", since=now - SILENT_SECONDS)
+            return self.execute("delete_old", now=now)
+
+
+def _job(row: Row) -> Job:
+    values = {name: value for name, value in dict(row).items() if name != "turn"}
+    failure = values["failure"]
+    return Job(
+        **values
+        | {
+            "state": JobState(values["state"]),
+            "priority": Priority(values["priority"]),
+            "input": json.loads(values["input"]),
+            "output": None if values["output"] is None else json.loads(values["output"]),
+            "failure": None if failure is None else Failure(**json.loads(failure)),
+            "wants_previews": bool(values["wants_previews"]),
+            "cancel_requested": bool(values["cancel_requested"]),
+        }
+    )
+
+
+def _event(row: Row) -> Event:
+    return Event(row["number"], row["at"], row["message"], EventLevel(row["level"]), json.loads(row["facts"]))
