@@ -61,6 +61,10 @@ train-mini: setup ## train the mini model from nothing, or go on with it; hours,
 eval-mini: setup ## measure the mini model in the package against its gate; about 20 minutes
 	$(BIN)/python -W ignore -m training.evaluation --out runs/evaluation
 
+.PHONY: crash
+crash: setup ## kill -9 of servers and runners, 200 times over 1,000 jobs: nothing is lost, nothing ends twice
+	$(BIN)/python -W ignore benchmarks/crash.py
+
 .PHONY: benchmark-gpu
 benchmark-gpu: setup ## one denoising step at the real size, beside the library's class; needs a CUDA device with 140 GB
 	$(BIN)/python -W ignore benchmarks/transformer_step.py

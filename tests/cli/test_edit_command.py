@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 from PIL import Image
+from tests.support.describer_server import FakeServer
 from typer.testing import CliRunner, Result
 
 from hidream_edit.cli.main import app
@@ -174,6 +175,16 @@ def test_a_fault_of_the_program_is_called_that(photo: Path, tmp_path: Path, monk
     assert result.exit_code == ExitCode.FAILED
     assert "a fault of this program" in result.stderr
     assert isinstance(CliRunner().invoke(app, ["edit", str(photo), "x", "--debug"]).exception, ZeroDivisionError)
+
+
+def test_a_describer_writes_the_description_and_a_clearer_instruction(
+    edit: Edit, photo: Path, fake_describer: FakeServer
+) -> None:
+    result = edit(str(photo), "white please", "--describer-url", fake_describer.address, "--json")
+    report = json.loads(result.stdout)
+    assert report["prompt"] == ("Editing Instruction: Make the square white. Target Image Description: A white square.")
+    own = edit(str(photo), "x", "--description", "mine", "--describer-url", fake_describer.address, "--json")
+    assert json.loads(own.stdout)["settings"]["target_image_description"] == "mine"
 
 
 def test_a_describer_that_cannot_be_reached_costs_a_warning_only(edit: Edit, photo: Path) -> None:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import base64
-import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import httpx
 import pytest
+from tests.support.describer_server import LINES, FakeServer, completion
 
 from hidream_edit.describer.describer import Describer
 from hidream_edit.domain.errors import DescriberFailed
@@ -17,75 +15,31 @@ from hidream_edit.domain.picture import Picture
 from hidream_edit.pictures.decode import decode
 
 PICTURE = Picture(30, 20, bytes(1800))
-LINES = "A dark square.\nMake the square white.\nA white square."
-
-
-class FakeServer(ThreadingHTTPServer):
-    """Answers every question with ``answer`` and ``status``, and keeps the last request."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), FakeHandler)
-        self.answer: object = completion(LINES)
-        self.status = 200
-        self.path, self.headers, self.body = "", {}, {}
-
-    @property
-    def address(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}/v1"
-
-
-class FakeHandler(BaseHTTPRequestHandler):
-    def do_POST(self) -> None:
-        server = self.server
-        assert isinstance(server, FakeServer)
-        server.path, server.headers = self.path, dict(self.headers)
-        server.body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        content = json.dumps(server.answer).encode()
-        self.send_response(server.status)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-def completion(text: object) -> dict[str, object]:
-    return {"choices": [{"message": {"content": text}}]}
 
 
 @pytest.fixture
-def server() -> Iterator[FakeServer]:
-    fake = FakeServer()
-    thread = threading.Thread(target=fake.serve_forever, args=(0.01,))
-    thread.start()
-    yield fake
-    fake.shutdown()
-    thread.join()
-    fake.server_close()
-
-
-@pytest.fixture
-def describer(server: FakeServer) -> Iterator[Describer]:
-    made = Describer(server.address, model="seer", key="secret-key", timeout_seconds=5)
+def describer(fake_describer: FakeServer) -> Iterator[Describer]:
+    made = Describer(fake_describer.address, model="seer", key="secret-key", timeout_seconds=5)
     yield made
     made.close()
 
 
-def test_three_lines_become_a_description(describer: Describer, server: FakeServer) -> None:
+def test_three_lines_become_a_description(describer: Describer, fake_describer: FakeServer) -> None:
     answer = describer.describe(PICTURE, "white please")
     assert (answer.source, answer.instruction, answer.target) == tuple(LINES.split("\n"))
-    assert server.path == "/v1/chat/completions"
-    assert server.headers["Authorization"] == "Bearer secret-key"
+    assert fake_describer.path == "/v1/chat/completions"
+    assert fake_describer.headers["Authorization"] == "Bearer secret-key"
 
 
-def test_the_model_sees_instruction_and_picture_as_the_editor_will(describer: Describer, server: FakeServer) -> None:
+def test_the_model_sees_instruction_and_picture_as_the_editor_will(
+    describer: Describer, fake_describer: FakeServer
+) -> None:
     describer.describe(PICTURE, "white please")
-    image, text = server.body["messages"][0]["content"]  # type: ignore[call-overload]
+    image, text = fake_describer.body["messages"][0]["content"]
     assert "white please" in text["text"]
     picture = decode(base64.b64decode(image["image_url"]["url"].partition(",")[2]))
     assert picture.size == (768, 768)
-    assert server.body["model"] == "seer"
+    assert fake_describer.body["model"] == "seer"
 
 
 @pytest.mark.parametrize(
@@ -100,16 +54,16 @@ def test_the_model_sees_instruction_and_picture_as_the_editor_will(describer: De
     ],
 )
 def test_an_answer_that_cannot_be_used_says_why_and_shows_no_key(
-    describer: Describer, server: FakeServer, status: int, answer: object, words: str
+    describer: Describer, fake_describer: FakeServer, status: int, answer: object, words: str
 ) -> None:
-    server.status, server.answer = status, answer
+    fake_describer.status, fake_describer.answer = status, answer
     with pytest.raises(DescriberFailed, match=words) as caught:
         describer.describe(PICTURE, "x")
     assert "secret-key" not in str(caught.value)
 
 
-def test_blank_lines_between_the_three_do_not_matter(describer: Describer, server: FakeServer) -> None:
-    server.answer = completion("\n" + LINES.replace("\n", "\n\n") + "\n")
+def test_blank_lines_between_the_three_do_not_matter(describer: Describer, fake_describer: FakeServer) -> None:
+    fake_describer.answer = completion("\n" + LINES.replace("\n", "\n\n") + "\n")
     assert describer.describe(PICTURE, "x").target == "A white square."
 
 
