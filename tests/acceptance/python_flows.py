@@ -10,6 +10,7 @@ from pathlib import Path
 
 import fal_client
 import httpx
+from fal_client.client import RealtimeError
 
 APP = "fal-ai/hidream-e1-full"
 picture = Path(sys.argv[1])
@@ -53,6 +54,21 @@ try:
     fal_client.subscribe(APP, arguments={**arguments, "num_inference_steps": 50}, client_timeout=0.5, start_timeout=30)
 except fal_client.FalClientTimeoutError as error:
     seen["client timeout"] = type(error).__name__
+
+
+with fal_client.realtime(APP) as connection:
+    widths = []
+    for seed in (1, 2, 3):
+        connection.send({**arguments, "seed": seed})
+        answer = connection.recv()
+        assert answer is not None
+        widths.append([answer["seed"], answer["images"][0]["width"]])
+    seen["realtime"] = widths
+    connection.send({**arguments, "num_images": 9})
+    try:
+        connection.recv()
+    except RealtimeError as error:
+        seen["realtime error"] = "INVALID_INPUT" in str(error)
 
 
 async def in_async() -> int:

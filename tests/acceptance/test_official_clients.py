@@ -137,4 +137,6 @@ def test_the_python_client(tmp_path: Path) -> None:
     assert seen["cancelled"] == [499, "client_cancelled"]
     assert seen["invalid"] == 422
     assert seen["client timeout"] == "FalClientTimeoutError"
+    assert seen["realtime"] == [[1, 6], [2, 6], [3, 6]]
+    assert seen["realtime error"]
     assert seen["async"] == 1

@@ -58,7 +58,12 @@ class Server:
             auth=Authenticator(self.keys, open_without_keys=True, token_secret=SECRET),
             readiness=lambda: Readiness("ready", is_ready=True),
             clock=time.time,
-            limits=ApiLimits(body_bytes_max=2_000_000, upload_bytes_max=upload_bytes_max, ping_seconds=0.2),
+            limits=ApiLimits(
+                body_bytes_max=2_000_000,
+                upload_bytes_max=upload_bytes_max,
+                ping_seconds=0.2,
+                realtime_idle_seconds=2.0,
+            ),
         )
         webhook_key = new_private_key()
         app = create_app(services, secret=SECRET, key_set=key_set(webhook_key))
@@ -75,7 +80,7 @@ class Server:
                 host="127.0.0.1",
                 port=0,
                 log_level="warning",
-                ws="none",
+                ws="websockets-sansio",
                 timeout_graceful_shutdown=2,
                 ssl_certfile=certificate,
             )

@@ -10,9 +10,9 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
 
-from hidream_edit.api import errors, health, openapi, queue, run, storage, streaming, tokens, wire
+from hidream_edit.api import errors, health, openapi, queue, realtime, run, storage, streaming, tokens, wire
 from hidream_edit.api.doors import Doors
 from hidream_edit.api.request_ids import RequestIds
 from hidream_edit.api.services import Services
@@ -59,6 +59,7 @@ ROUTES = [
     Route(f"/queue{APP}", queue.submit, methods=["POST"]),
     Route(f"/queue{APP}/", queue.submit, methods=["POST"]),
     Route(f"{APP}/stream", streaming.stream, methods=["POST"]),
+    WebSocketRoute(f"{APP}/realtime", realtime.realtime),
     Route(APP, run.run, methods=["POST"]),
     Route(f"{APP}/", run.run, methods=["POST"]),
 ]

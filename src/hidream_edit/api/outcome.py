@@ -7,7 +7,7 @@ import base64
 from collections.abc import Mapping
 from typing import Any
 
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import JSONResponse
 
 from hidream_edit.api import wire
@@ -32,7 +32,7 @@ async def outcome(request: Request, job: Job) -> JSONResponse:
     return JSONResponse(await output(request, job), headers=headers | {wire.BILLABLE_UNITS: "1"})
 
 
-async def output(request: Request, job: Job) -> dict[str, Any]:
+async def output(request: HTTPConnection, job: Job) -> dict[str, Any]:
     """The output of a completed job, its pictures as addresses that the caller can reach, or as data URIs."""
     if job.output is None:
         raise ValueError(f"job {job.id} has no output")
@@ -44,7 +44,7 @@ async def output(request: Request, job: Job) -> dict[str, Any]:
     return wire.output_body(job.output, urls)
 
 
-async def data_uri(request: Request, blob_id: str, content_type: str) -> str:
+async def data_uri(request: HTTPConnection, blob_id: str, content_type: str) -> str:
     """A blob inside an address.
 
     Raises:

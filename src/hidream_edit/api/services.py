@@ -27,6 +27,7 @@ class ApiLimits:
     upload_keep_seconds: float = 7 * 24 * 3600.0
     attempts_max: int = 3
     ping_seconds: float = 15.0
+    realtime_idle_seconds: float = 60.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 
 from hidream_edit.api import wire
 from hidream_edit.api.auth import Caller
@@ -49,7 +49,7 @@ async def read_body(request: Request) -> dict[str, Any]:
     return value
 
 
-def read_edit(request: Request, body: dict[str, Any]) -> EditRequest:
+def read_edit(request: HTTPConnection, body: dict[str, Any]) -> EditRequest:
     """The edit in a body; a picture of our own storage is named by its id, so nobody has to fetch it over HTTP.
 
     Raises:
@@ -62,7 +62,7 @@ def read_edit(request: Request, body: dict[str, Any]) -> EditRequest:
     return edit if blob_id is None else replace(edit, image_url=OWN_BLOB + blob_id)
 
 
-def own_blob(request: Request, url: str) -> str | None:
+def own_blob(request: HTTPConnection, url: str) -> str | None:
     """The id of a blob, where ``url`` is an address of our own storage."""
     parts = urlsplit(url) if url[:5].lower() in ("http:", "https") else None
     if parts is None or not parts.path.startswith(FILES_PATH):
@@ -74,7 +74,7 @@ def own_blob(request: Request, url: str) -> str | None:
 
 
 async def submit(
-    request: Request,
+    request: HTTPConnection,
     caller: Caller,
     edit: EditRequest | None,
     *,

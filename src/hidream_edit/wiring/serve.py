@@ -35,6 +35,7 @@ logger = logging.getLogger(__name__)
 
 SILENT_SECONDS = 15.0  # a runner that said nothing for three heartbeats is not there
 READINESS_SECONDS = 0.5
+WS_BYTES_MAX = 80 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +144,13 @@ async def _serve(
         allowed_networks=settings.allowed_networks,
     )
     config = uvicorn.Config(
-        app, host=settings.host, port=settings.port, log_level="warning", timeout_graceful_shutdown=5, ws="none"
+        app,
+        host=settings.host,
+        port=settings.port,
+        log_level="warning",
+        timeout_graceful_shutdown=5,
+        ws="websockets-sansio",
+        ws_max_size=WS_BYTES_MAX,
     )
     server = Server(config)
     maintenance = Maintenance(parts.store, parts.blobs)
