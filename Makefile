@@ -65,6 +65,10 @@ eval-mini: setup ## measure the mini model in the package against its gate; abou
 crash: setup ## kill -9 of servers and runners, 200 times over 1,000 jobs: nothing is lost, nothing ends twice
 	$(BIN)/python -W ignore benchmarks/crash.py
 
+.PHONY: bench-api
+bench-api: setup ## latency and throughput of the API with an engine that costs nothing
+	$(BIN)/python -W ignore benchmarks/api.py
+
 .PHONY: benchmark-gpu
 benchmark-gpu: setup ## one denoising step at the real size, beside the library's class; needs a CUDA device with 140 GB
 	$(BIN)/python -W ignore benchmarks/transformer_step.py

@@ -26,6 +26,7 @@ from hidream_edit.domain.keys import new_key
 from hidream_edit.queue.maintenance import Maintenance
 from hidream_edit.queue.sql_keys import SqlKeys
 from hidream_edit.queue.sqlite.store import SqliteStore
+from hidream_edit.queue.submitter import Submitter
 from hidream_edit.queue.watcher import Watcher
 from hidream_edit.runner.runner import Runner, RunnerLimits
 from hidream_edit.testing import NullEngine
@@ -55,6 +56,7 @@ class Server:
             store=self.store,
             blobs=self.blobs,
             watcher=Watcher(self.store),
+            submitter=Submitter(self.store, time.time),
             auth=Authenticator(self.keys, open_without_keys=True, token_secret=SECRET),
             readiness=lambda: Readiness("ready", is_ready=True),
             clock=time.time,

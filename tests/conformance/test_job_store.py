@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from tests.support.postgres import new_database
 
 from hidream_edit.domain.errors import JobFinished, JobNotFound, LeaseLost, QueueFull
-from hidream_edit.domain.interfaces import JobStore, RunnerFacts, RunnerState
+from hidream_edit.domain.interfaces import JobStore, RunnerFacts, RunnerState, Submit
 from hidream_edit.domain.job import EventLevel, Failure, Job, JobState, NewEvent, NewJob, Priority
 from hidream_edit.queue.postgres.store import PostgresStore
 from hidream_edit.queue.sqlite.store import SqliteStore
@@ -240,6 +240,22 @@ def test_a_submit_is_refused_when_more_wait_than_the_caller_allows(store: JobSto
         store.submit(new("d"), now=0, waiting_max=2)
     with pytest.raises(JobNotFound):
         store.get("d")
+
+
+def test_many_submits_share_a_commit_and_each_is_stored_or_refused_for_itself(store: JobStore) -> None:
+    submits = [Submit(new("a")), Submit(new("b"), 0), Submit(new("c"), 5), Submit(new("d"), None, Failure("x", "x"))]
+    first, refused, third, failed = store.submit_all(submits, now=1)
+    assert isinstance(refused, QueueFull)
+    assert [one.id for one in store.line()] == ["a", "c"]
+    assert not isinstance(failed, QueueFull)
+    assert failed.state is JobState.FAILED
+    assert (first, third) == (store.get("a"), store.get("c"))
+
+
+def test_the_last_events_are_written_with_the_end(store: JobStore) -> None:
+    submit(store, "a")
+    store.complete("a", token(claim(store)), {}, now=2, events=[NewEvent(1, "last")])
+    assert [event.message for event in store.events("a")] == ["last"]
 
 
 def test_the_same_key_of_the_same_caller_is_the_same_job(store: JobStore) -> None:

@@ -126,7 +126,7 @@ def test_a_failure_harms_no_other_job(bench: Bench) -> None:
 
 
 def test_a_cancellation_takes_effect_at_the_next_step(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, NullEngine(seconds_per_step=0.02, steps=50))
+    bench = Bench(tmp_path, NullEngine(seconds_per_step=0.06, steps=50))
     bench.submit()
     thread = threading.Thread(target=bench.runner.run)
     thread.start()

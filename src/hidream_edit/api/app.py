@@ -76,7 +76,9 @@ def create_app(
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         services.watcher.start()
+        services.submitter.start()
         yield
+        services.submitter.stop()
         services.watcher.stop()
 
     app = Starlette(

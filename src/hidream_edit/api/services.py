@@ -12,6 +12,7 @@ from hidream_edit.api.auth import Authenticator, Caller
 from hidream_edit.api.doors import HOSTS, Way
 from hidream_edit.domain.edit import EditDefaults
 from hidream_edit.domain.interfaces import BlobStore, JobStore
+from hidream_edit.queue.submitter import Submitter
 from hidream_edit.queue.watcher import Watcher
 
 APP_IDS = ("fal-ai/hidream-e1-full",)
@@ -45,6 +46,7 @@ class Services:
     store: JobStore
     blobs: BlobStore
     watcher: Watcher
+    submitter: Submitter
     auth: Authenticator
     readiness: Callable[[], Readiness]
     clock: Callable[[], float]

@@ -16,6 +16,7 @@ from hidream_edit.api.auth import Caller
 from hidream_edit.api.errors import BadRequest
 from hidream_edit.api.services import services_of, way_of
 from hidream_edit.domain.edit_request import EditRequest
+from hidream_edit.domain.interfaces import Submit
 from hidream_edit.domain.job import Failure, Job, NewJob, Priority
 
 LOW, NO = "low", "0"
@@ -109,6 +110,6 @@ async def submit(
         keep_seconds=wire.keep_seconds(headers, services.limits.result_keep_seconds)
         or services.limits.result_keep_seconds,
     )
-    job = await asyncio.to_thread(services.store.submit, new, now=now, waiting_max=waiting_max, failure=failure)
+    job = await services.submitter.submit(Submit(new, waiting_max, failure))
     services.watcher.seen(job)
     return job

@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
 
 from hidream_edit.domain.deliveries import Delivery, DeliveryAttempt
+from hidream_edit.domain.errors import QueueFull
 from hidream_edit.domain.job import Event, Failure, Job, NewEvent, NewJob
 
 
@@ -16,6 +17,14 @@ class Waiting(NamedTuple):
 
     id: str
     priority: int
+
+
+class Submit(NamedTuple):
+    """A job on its way into the store."""
+
+    job: NewJob
+    waiting_max: int | None = None  # refused when more jobs wait
+    failure: Failure | None = None  # its input was read and found wrong
 
 
 class RunnerState(StrEnum):
@@ -51,6 +60,9 @@ class JobStore(Protocol):
             QueueFull: more than ``waiting_max`` jobs wait.
         """
 
+    def submit_all(self, submits: Sequence[Submit], *, now: float) -> list[Job | QueueFull]:
+        """Store many jobs with one commit; each is stored or refused for itself."""
+
     def claim(self, *, runner_id: str, now: float, lease_seconds: float) -> Job | None:
         """Hand the next job to a runner, with a new lease. A job past its start deadline fails instead."""
 
@@ -64,16 +76,26 @@ class JobStore(Protocol):
             LeaseLost: the lease is no longer the job's.
         """
 
-    def complete(self, job_id: str, lease_token: str, output: Mapping[str, Any], *, now: float) -> Job:
+    def complete(
+        self,
+        job_id: str,
+        lease_token: str,
+        output: Mapping[str, Any],
+        *,
+        now: float,
+        events: Sequence[NewEvent] = (),
+    ) -> Job:
+        """The last events and the end in one write. Raises LeaseLost."""
+
+    def fail(
+        self, job_id: str, lease_token: str, failure: Failure, *, now: float, events: Sequence[NewEvent] = ()
+    ) -> Job:
         """Raises LeaseLost."""
 
-    def fail(self, job_id: str, lease_token: str, failure: Failure, *, now: float) -> Job:
-        """Raises LeaseLost."""
-
-    def stop(self, job_id: str, lease_token: str, *, now: float) -> Job:
+    def stop(self, job_id: str, lease_token: str, *, now: float, events: Sequence[NewEvent] = ()) -> Job:
         """The runner obeyed a cancellation. Raises LeaseLost."""
 
-    def hand_back(self, job_id: str, lease_token: str, *, now: float) -> Job:
+    def hand_back(self, job_id: str, lease_token: str, *, now: float, events: Sequence[NewEvent] = ()) -> Job:
         """Back to the line, at its old place; the attempt does not count. Raises LeaseLost."""
 
     def cancel(self, job_id: str, *, now: float) -> Job:

@@ -12,7 +12,7 @@ from typing import Any
 
 from hidream_edit.domain.deliveries import Delivery, DeliveryAttempt
 from hidream_edit.domain.errors import JobFinished, JobNotFound, LeaseLost, QueueFull
-from hidream_edit.domain.interfaces import RunnerFacts, RunnerState, Waiting
+from hidream_edit.domain.interfaces import RunnerFacts, RunnerState, Submit, Waiting
 from hidream_edit.domain.job import Event, EventLevel, Failure, Job, JobState, NewEvent, NewJob, Priority, moved
 
 SILENT_SECONDS = 3600.0  # after which a runner that said nothing is forgotten
@@ -67,31 +67,43 @@ class SqlStore(ABC):
         return _job(row)
 
     def submit(self, job: NewJob, *, now: float, waiting_max: int | None = None, failure: Failure | None = None) -> Job:
+        (stored,) = self.submit_all([Submit(job, waiting_max, failure)], now=now)
+        if isinstance(stored, QueueFull):
+            raise stored
+        return stored
+
+    def submit_all(self, submits: Sequence[Submit], *, now: float) -> list[Job | QueueFull]:
         with self.writing():
-            if job.idempotency_key is not None:
-                earlier = self._one("job_by_key", caller=job.caller, idempotency_key=job.idempotency_key)
-                if earlier is not None:
-                    return _job(earlier)
-            if waiting_max is not None and (waiting := self._number("count_queued")) > waiting_max:
-                raise QueueFull(waiting, waiting_max)
-            stored = self._written(
-                "insert_job",
-                id=job.id,
-                sequence=self._number("next_sequence"),
-                caller=job.caller,
-                priority=int(job.priority),
-                turn=self._number("next_turn", caller=job.caller),
-                attempts_max=job.attempts_max,
-                input=json.dumps(job.input),
-                wants_previews=job.wants_previews,
-                webhook_url=job.webhook_url,
-                origin=job.origin,
-                idempotency_key=job.idempotency_key,
-                queued_at=now,
-                start_deadline=job.start_deadline,
-                keep_seconds=job.keep_seconds,
-            )
-            return stored if failure is None else self._finished(stored, JobState.FAILED, now=now, failure=failure)
+            return [self._submitted(one, now=now) for one in submits]
+
+    def _submitted(self, submit: Submit, *, now: float) -> Job | QueueFull:
+        job = submit.job
+        if job.idempotency_key is not None:
+            earlier = self._one("job_by_key", caller=job.caller, idempotency_key=job.idempotency_key)
+            if earlier is not None:
+                return _job(earlier)
+        if submit.waiting_max is not None and (waiting := self._number("count_queued")) > submit.waiting_max:
+            return QueueFull(waiting, submit.waiting_max)
+        stored = self._written(
+            "insert_job",
+            id=job.id,
+            sequence=self._number("next_sequence"),
+            caller=job.caller,
+            priority=int(job.priority),
+            turn=self._number("next_turn", caller=job.caller),
+            attempts_max=job.attempts_max,
+            input=json.dumps(job.input),
+            wants_previews=job.wants_previews,
+            webhook_url=job.webhook_url,
+            origin=job.origin,
+            idempotency_key=job.idempotency_key,
+            queued_at=now,
+            start_deadline=job.start_deadline,
+            keep_seconds=job.keep_seconds,
+        )
+        if submit.failure is None:
+            return stored
+        return self._finished(stored, JobState.FAILED, now=now, failure=submit.failure)
 
     def claim(self, *, runner_id: str, now: float, lease_seconds: float) -> Job | None:
         if self._number("count_queued") == 0:  # a reader's look, so that idle runners never write
@@ -121,8 +133,7 @@ class SqlStore(ABC):
 
     def append_events(self, job_id: str, lease_token: str, events: Sequence[NewEvent]) -> bool:
         with self.writing():
-            job = self._under_lease(job_id, lease_token)
-            self._append(job_id, events)
+            job = self._under_lease(job_id, lease_token, events)
             self.execute("touch_job", id=job_id, revision=self._number("next_revision"))
             return job.cancel_requested
 
@@ -133,22 +144,34 @@ class SqlStore(ABC):
             values |= {"level": event.level.value, "facts": json.dumps(event.facts)}
             self.execute("insert_event", **values)
 
-    def complete(self, job_id: str, lease_token: str, output: Mapping[str, Any], *, now: float) -> Job:
+    def complete(
+        self,
+        job_id: str,
+        lease_token: str,
+        output: Mapping[str, Any],
+        *,
+        now: float,
+        events: Sequence[NewEvent] = (),
+    ) -> Job:
         with self.writing():
-            return self._finished(self._under_lease(job_id, lease_token), JobState.COMPLETED, now=now, output=output)
+            job = self._under_lease(job_id, lease_token, events)
+            return self._finished(job, JobState.COMPLETED, now=now, output=output)
 
-    def fail(self, job_id: str, lease_token: str, failure: Failure, *, now: float) -> Job:
+    def fail(
+        self, job_id: str, lease_token: str, failure: Failure, *, now: float, events: Sequence[NewEvent] = ()
+    ) -> Job:
         with self.writing():
-            return self._finished(self._under_lease(job_id, lease_token), JobState.FAILED, now=now, failure=failure)
+            job = self._under_lease(job_id, lease_token, events)
+            return self._finished(job, JobState.FAILED, now=now, failure=failure)
 
-    def stop(self, job_id: str, lease_token: str, *, now: float) -> Job:
+    def stop(self, job_id: str, lease_token: str, *, now: float, events: Sequence[NewEvent] = ()) -> Job:
         with self.writing():
-            return self._finished(self._under_lease(job_id, lease_token), JobState.CANCELLED, now=now)
+            return self._finished(self._under_lease(job_id, lease_token, events), JobState.CANCELLED, now=now)
 
-    def hand_back(self, job_id: str, lease_token: str, *, now: float) -> Job:
+    def hand_back(self, job_id: str, lease_token: str, *, now: float, events: Sequence[NewEvent] = ()) -> Job:
+        handed = NewEvent(now, "handed back to the queue", EventLevel.WARN)
         with self.writing():
-            job = self._under_lease(job_id, lease_token)
-            self._append(job_id, [NewEvent(now, "handed back to the queue", EventLevel.WARN)])
+            job = self._under_lease(job_id, lease_token, [*events, handed])
             return self._requeued(job, attempt=job.attempt - 1)
 
     def cancel(self, job_id: str, *, now: float) -> Job:
@@ -186,10 +209,13 @@ class SqlStore(ABC):
         moved(job, JobState.QUEUED)
         return self._written("requeue_job", id=job.id, attempt=attempt)
 
-    def _under_lease(self, job_id: str, lease_token: str) -> Job:
+    def _under_lease(self, job_id: str, lease_token: str, events: Sequence[NewEvent] = ()) -> Job:
+        """The job that a runner may write to, after its last events were added."""
         row = self._one("job_under_lease", id=job_id, lease_token=lease_token)
         if row is None:
             raise LeaseLost(job_id)
+        if events:
+            self._append(job_id, events)
         return _job(row)
 
     def _known(self, job_id: str) -> Job:

@@ -13,20 +13,18 @@ from typing import Any
 from hidream_edit.domain.edit_request import EditDone, EditEngine, EditRequest, EditStarted, StepDone
 from hidream_edit.domain.errors import FetchFailed, InputInvalid, LeaseLost
 from hidream_edit.domain.interfaces import BlobStore, JobStore, RunnerFacts, RunnerState
-from hidream_edit.domain.job import EventLevel, Failure, Job, NewEvent
+from hidream_edit.domain.job import EventLevel, Failure, Job
 from hidream_edit.domain.picture import Picture
 from hidream_edit.pictures.decode import decode
 from hidream_edit.pictures.encode import encode
 from hidream_edit.runner.heartbeat import Heartbeat
+from hidream_edit.runner.job_log import JobCancelled, JobLog
 
 logger = logging.getLogger(__name__)
 
 PREVIEW_KEEP_SECONDS, PREVIEW_SECONDS_BETWEEN = 300.0, 0.25
+BROKEN = Failure("internal_server_error", "the edit failed; the server's log says why")
 UNCHECKED = "no safety checker is installed: the pictures were not checked"
-
-
-class JobCancelled(Exception):
-    """The caller asked, between two steps."""
 
 
 class HandedBack(Exception):
@@ -93,28 +91,30 @@ class Runner:
         """Bring one job to its end; whatever goes wrong with it harms no other."""
         lease = str(job.lease_token)
         self._heartbeat.watch(lease)
+        log = JobLog(self._store, job, lease, self._clock)
+        store = self._store
         try:
-            output = self._edited(job, lease)
-            self._store.complete(job.id, lease, output, now=self._clock())
+            output = self._edited(job, log)
+            store.complete(job.id, lease, output, now=self._clock(), events=log.take())
         except LeaseLost:
             logger.warning("lost the lease", extra={"job_id": job.id})
         except JobCancelled:
-            self._end(lambda: self._store.stop(job.id, lease, now=self._clock()))
+            self._end(lambda: store.stop(job.id, lease, now=self._clock(), events=log.take()))
         except HandedBack:
-            self._end(lambda: self._store.hand_back(job.id, lease, now=self._clock()))
+            self._end(lambda: store.hand_back(job.id, lease, now=self._clock(), events=log.take()))
         except InputInvalid as wrong:
-            failure = Failure(wrong.kind, str(wrong), wrong.field, wrong.context)
-            self._end(lambda: self._store.fail(job.id, lease, failure, now=self._clock()))
+            self._fail(job, lease, log, Failure(wrong.kind, str(wrong), wrong.field, wrong.context))
         except FetchFailed as unreachable:
-            failed = Failure("file_download_error", str(unreachable), "image_url")
-            self._end(lambda: self._store.fail(job.id, lease, failed, now=self._clock()))
+            self._fail(job, lease, log, Failure("file_download_error", str(unreachable), "image_url"))
         except Exception:
             # Whatever an engine raises ends this job, not this process.
             logger.exception("the edit failed", extra={"job_id": job.id})
-            broken = Failure("internal_server_error", "the edit failed; the server's log says why")
-            self._end(lambda: self._store.fail(job.id, lease, broken, now=self._clock()))
+            self._fail(job, lease, log, BROKEN)
         finally:
             self._heartbeat.forget(lease)
+
+    def _fail(self, job: Job, lease: str, log: JobLog, failure: Failure) -> None:
+        self._end(lambda: self._store.fail(job.id, lease, failure, now=self._clock(), events=log.take()))
 
     def _end(self, write: Callable[[], object]) -> None:
         try:
@@ -122,40 +122,17 @@ class Runner:
         except LeaseLost as lost:
             logger.warning("lost the lease", extra={"job_id": lost.job_id})
 
-    def _edited(self, job: Job, lease: str) -> Mapping[str, Any]:
+    def _edited(self, job: Job, log: JobLog) -> Mapping[str, Any]:
         request = EditRequest.from_json(job.input)
         began = time.monotonic()
-        self._say(job, lease, f"attempt {job.attempt} on {self._engine.name}")
+        log.say(f"attempt {job.attempt} on {self._engine.name}")
         if request.ignored_fields:
             unknown = ", ".join(request.ignored_fields)
-            self._say(job, lease, f"ignored, since this endpoint does not know them: {unknown}", EventLevel.WARN)
+            log.say(f"ignored, since this endpoint does not know them: {unknown}", EventLevel.WARN)
         source = decode(self._read_source(request.image_url))
         decoded = time.monotonic()
-        self._say(job, lease, f"source read: {source.width}x{source.height}", seconds=round(decoded - began, 3))
-        started: EditStarted | None = None
-        pictures: tuple[Picture, ...] = ()
-        previewed, step_began = 0.0, decoded
-        for progress in self._engine.edit(source, request.edit_input):
-            if self._hurry.is_set():
-                raise HandedBack
-            if isinstance(progress, EditStarted):
-                started, step_began = progress, time.monotonic()
-                for warning in progress.warnings:
-                    self._say(job, lease, warning, EventLevel.WARN)
-                if request.enable_safety_checker:
-                    self._say(job, lease, UNCHECKED, EventLevel.WARN)
-            elif isinstance(progress, StepDone):
-                seconds, step_began = time.monotonic() - step_began, time.monotonic()
-                facts: dict[str, Any] = {"step": progress.steps_done, "of": progress.steps_total}
-                if job.wants_previews and step_began - previewed >= PREVIEW_SECONDS_BETWEEN:
-                    previewed = step_began
-                    facts["preview"] = self._preview(progress)
-                message = f"step {progress.steps_done} of {progress.steps_total}"
-                self._say(job, lease, message, seconds=round(seconds, 4), **facts)
-            elif isinstance(progress, EditDone):
-                pictures = progress.pictures
-        if started is None:
-            raise RuntimeError("the engine ended without an edit")
+        log.say(f"source read: {source.width}x{source.height}", seconds=round(decoded - began, 3))
+        started, pictures = self._driven(job, request, source, log)
         edited = time.monotonic()
         # Pictures are saved before the job is completed: a crash in between repeats work, whereas the other order
         # could announce pictures that do not exist.
@@ -168,6 +145,36 @@ class Runner:
             "prompt": started.prompt,
             "sync_mode": request.sync_mode,
         }
+
+    def _driven(
+        self, job: Job, request: EditRequest, source: Picture, log: JobLog
+    ) -> tuple[EditStarted, tuple[Picture, ...]]:
+        """Run the engine to its end, telling each step."""
+        started: EditStarted | None = None
+        pictures: tuple[Picture, ...] = ()
+        previewed, step_began = 0.0, time.monotonic()
+        for progress in self._engine.edit(source, request.edit_input):
+            if self._hurry.is_set():
+                raise HandedBack
+            if isinstance(progress, EditStarted):
+                started, step_began = progress, time.monotonic()
+                for warning in progress.warnings:
+                    log.say(warning, EventLevel.WARN)
+                if request.enable_safety_checker:
+                    log.say(UNCHECKED, EventLevel.WARN)
+            elif isinstance(progress, StepDone):
+                seconds, step_began = time.monotonic() - step_began, time.monotonic()
+                facts: dict[str, Any] = {"step": progress.steps_done, "of": progress.steps_total}
+                if job.wants_previews and step_began - previewed >= PREVIEW_SECONDS_BETWEEN:
+                    previewed = step_began
+                    facts["preview"] = self._preview(progress)
+                log.say(f"step {progress.steps_done} of {progress.steps_total}", seconds=round(seconds, 4), **facts)
+            elif isinstance(progress, EditDone):
+                pictures = progress.pictures
+            log.flush()
+        if started is None:
+            raise RuntimeError("the engine ended without an edit")
+        return started, pictures
 
     def _stored(
         self, job: Job, request: EditRequest, started: EditStarted, index: int, picture: Picture
@@ -186,8 +193,3 @@ class Runner:
     def _preview(self, progress: StepDone) -> str:
         data = encode(progress.preview(), "jpeg")
         return self._blobs.put(iter([data]), "image/jpeg", now=self._clock(), keep_seconds=PREVIEW_KEEP_SECONDS).id
-
-    def _say(self, job: Job, lease: str, message: str, level: EventLevel = EventLevel.INFO, **facts: Any) -> None:
-        event = NewEvent(self._clock(), message, level, facts)
-        if self._store.append_events(job.id, lease, [event]):
-            raise JobCancelled

@@ -24,6 +24,7 @@ from hidream_edit.domain.edit import EditDefaults, Fit
 from hidream_edit.domain.errors import InputInvalid
 from hidream_edit.domain.interfaces import RunnerState
 from hidream_edit.queue.maintenance import Maintenance
+from hidream_edit.queue.submitter import Submitter
 from hidream_edit.queue.watcher import Watcher
 from hidream_edit.runner.supervisor import Supervisor
 from hidream_edit.settings import ServerSettings
@@ -128,6 +129,7 @@ async def _serve(
         store=parts.store,
         blobs=parts.blobs,
         watcher=Watcher(parts.store),
+        submitter=Submitter(parts.store, time.time),
         auth=Authenticator(parts.keys, open_without_keys=may_be_open, token_secret=secret),
         readiness=readiness,
         clock=time.time,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import resources
@@ -14,10 +13,11 @@ import psycopg
 from psycopg.rows import dict_row
 
 from hidream_edit.domain.errors import StoreUnusable
+from hidream_edit.queue.pace import Pace, waited
 from hidream_edit.queue.queries import read_migrations, read_queries
 from hidream_edit.queue.sql_store import Row, SqlStore
 
-LOOK_SECONDS = 0.02  # between two looks for changes
+LOOK_SECONDS = Pace(0.01, 0.05)
 CONNECT_SECONDS = 10
 MIGRATION_LOCK = 4_771_001
 
@@ -97,10 +97,7 @@ class PostgresStore(SqlStore):
                     connection.execute("INSERT INTO schema_versions VALUES (%s)", (number,))
 
     def wait(self, revision: int, *, seconds_max: float) -> int:
-        deadline = time.monotonic() + seconds_max
-        while (current := self.revision()) <= revision and (left := deadline - time.monotonic()) > 0:
-            time.sleep(min(LOOK_SECONDS, left))
-        return current
+        return waited(self.revision, revision, seconds_max=seconds_max, pace=LOOK_SECONDS)
 
     def close(self) -> None:
         with self._lock:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import resources
@@ -12,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from hidream_edit.domain.errors import StoreUnusable
+from hidream_edit.queue.pace import Pace, waited
 from hidream_edit.queue.queries import read_migrations, read_queries
 from hidream_edit.queue.sql_store import Row, SqlStore
 
 BUSY_SECONDS = 30.0
-LOOK_SECONDS = 0.004  # between two looks for changes
+LOOK_SECONDS = Pace(0.002, 0.02)
 SYNCHRONOUS = {"full": "FULL", "normal": "NORMAL"}
 
 _PACKAGE = resources.files("hidream_edit.queue.sqlite")
@@ -104,12 +104,7 @@ class SqliteStore(SqlStore):
         return self.connection().execute(QUERIES[name], values).rowcount
 
     def wait(self, revision: int, *, seconds_max: float) -> int:
-        # Looking at the file's change counter costs microseconds, so it can be done often; no message between
-        # processes is needed, and none can be missed.
-        deadline = time.monotonic() + seconds_max
-        while (current := self.revision()) <= revision and (left := deadline - time.monotonic()) > 0:
-            time.sleep(min(LOOK_SECONDS, left))
-        return current
+        return waited(self.revision, revision, seconds_max=seconds_max, pace=LOOK_SECONDS)
 
     def close(self) -> None:
         with self._lock:
