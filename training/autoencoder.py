@@ -27,7 +27,8 @@ SIDE = 8  # pixels of a block
 KEPT = (20, 5, 5)  # coefficients kept of brightness and of the two colour differences
 CHANNELS = sum(KEPT)
 YCBCR = np.array([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]])
-LATENT_STD = 5.0  # of the first coefficient: large, so that noise is easy to tell from picture
+LATENT_STD = 5.0  # of the first coefficient
+LATENT_SCALE = 64.0  # scaling factor of the autoencoder: beside latents this large, noise of deviation 1 is nothing
 CONSTANT, CONSTANTS = 30.0, 8  # channels that keep the norm before the last layer from depending on the picture
 
 
@@ -45,7 +46,7 @@ def build() -> AutoencoderDC:
         decoder_layers_per_block=(0, 1, 1, 1),
         decoder_qkv_multiscales=((), (), (), ()),
         decoder_in_shortcut=False,
-        scaling_factor=1.0,
+        scaling_factor=LATENT_SCALE,
     )
 
 

@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from hidream_edit.engine.model import attention
 from hidream_edit.engine.model.transformer import Transformer
 from training import autoencoder
-from training.autoencoder import SIDE
+from training.autoencoder import LATENT_SCALE, SIDE
 from training.edits import CODE_SIZE, Edit, code
 from training.samples import Sample, endless
 from training.transformer import CONFIG, TEXT_ROWS, WORKING_SIZE, build
@@ -119,8 +119,9 @@ class Latents:
 
     def __init__(self, gains: Tensor, device: torch.device) -> None:
         self.device, gains = device, gains.to(device)
-        self.analysis = autoencoder.transform()[0].to(device) * gains[:, None, None, None]
-        in_pixels = gains**-2 / SIDE**2  # squared error of pixels in −1…1, per squared error of a latent
+        self.analysis = autoencoder.transform()[0].to(device) * gains[:, None, None, None] * LATENT_SCALE
+        # Squared error of pixels in −1…1, per squared error of a latent.
+        in_pixels = (gains * LATENT_SCALE) ** -2 / SIDE**2
         self.weight = (in_pixels.mean() * (in_pixels / in_pixels.mean()) ** 0.75)[None, :, None, None]
 
     def __call__(self, pictures: list[np.ndarray]) -> Tensor:  # type: ignore[type-arg]
@@ -140,12 +141,13 @@ class Task:
 
 
 def make_task(batch: list[Sample], latents: Latents, rng: Generator) -> Task:
-    """Draw times and states. The blocks are blind to both; only the size of the state reaches them, by their norms."""
+    """Draw times and states. The blocks are blind to both, but for what the size of a state does to their norms; so
+    states are those of other samples, and tell nothing about the truth of their own."""
     source, truth = latents([s.source for s in batch]), latents([s.target for s in batch])
-    drawn = rng.uniform(0.1, 1, len(batch)), rng.standard_normal(truth.shape)
+    drawn = rng.uniform(0, 1, len(batch)), rng.standard_normal(truth.shape)
     times, noise = (torch.from_numpy(values.astype(np.float32)).to(truth.device) for values in drawn)
     times = times.view(-1, 1, 1, 1)
-    return Task((1 - times) * truth + times * noise, source, truth, times, [s.edits for s in batch])
+    return Task((1 - times) * truth.roll(1, 0) + times * noise, source, truth, times, [s.edits for s in batch])
 
 
 def loss_of(
@@ -159,7 +161,7 @@ def loss_of(
     with torch.autocast(canvas.device.type, torch.bfloat16):
         output = model(canvas, task.times.flatten() * 1000, model.project_text(t5, llama), pooled)
     output = output[..., : task.noisy.shape[-1]].float()
-    errors = ((task.noisy + task.times * output - task.truth) ** 2 * weight).sum(1).mean((1, 2))
+    errors = ((output - task.truth) ** 2 * weight).sum(1).mean((1, 2))
     floor = 4 * 10 ** (-floor_db / 10)
     return (errors + floor).log().mean(), float(-10 * (errors.detach() / 4).log10().mean())
 
@@ -219,7 +221,7 @@ def train(recipe: Recipe, out: Path, *, gains: Tensor, text_folder: Path | None,
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if device.type == "cpu":
         attention.attend = attend_by_products
-    model, pinned = build(gains, recipe.seed)
+    model, pinned = build(recipe.seed)
     if start is not None:
         model.load_state_dict(starting_weights(start))
     model.to(device)

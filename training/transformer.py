@@ -1,14 +1,15 @@
 """The transformer of the mini model, and a start from which it already returns the source.
 
 The token stream is laid out as [noisy latents | estimate | free]. The patch embedder fills the first part, two heads of
-the first block fetch the source token of the same place into the second, and the final layer reads
-(estimate − noisy)/t. Every other branch starts at zero, so step 0 of training copies the source through any sampler,
-and all that is left to learn is the edit.
+the first block fetch the source token of the same place into the second, and the final layer reads it. Every other
+branch starts at zero, so step 0 of training copies the source, and all that is left to learn is the edit.
 
-Some weights are pinned, which keeps two properties exactly. The blocks read neither the noisy latents nor the noise
-level: with words, what the network predicts depends on source and words alone, so any number of steps leads to the same
-picture. Without words (the pooled code of all zeros, which negative prompts have) the final layer denoises the state by
-itself, so that guidance pushes away from what the state shows and comes to rest where the two agree.
+Latents are so large that noise of deviation 1 is nothing beside them. The straight way from noise to picture then has
+the picture itself as its velocity, at every time and whatever the noise was, and that is what the network gives: some
+weights are pinned, so that the blocks read neither the noisy latents nor the noise level, and any number of steps leads
+to the same picture. Without words (the pooled code of all zeros, which negative prompts have) the blocks are shut off,
+and the final layer tells what the latents show already; guidance pushes away from that, and comes to rest where it
+agrees with the edit.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 
 from hidream_edit.engine.model.config import TransformerConfig
 from hidream_edit.engine.model.transformer import Transformer
-from training.autoencoder import CHANNELS, LATENT_STD
+from training.autoencoder import CHANNELS, LATENT_SCALE
 from training.edits import CODE_SIZE, KEEP
 
 WORKING_SIZE = 256
@@ -47,14 +48,16 @@ WIDTH = CONFIG.width
 TOKEN = CHANNELS * 4  # channels of one token's latents
 NOISY, ESTIMATE, FREE = slice(0, TOKEN), slice(TOKEN, 2 * TOKEN), slice(2 * TOKEN, WIDTH)
 CONSTANTS = WIDTH - 2 * TOKEN
-SIGNAL, CONSTANT = 0.1, 4.0  # small latents beside large constants: the layer norm then hardly depends on the picture
+# Small beside the constants, so that the layer norm of the start hardly depends on the picture.
+SIGNAL, CONSTANT = 0.1 / LATENT_SCALE, 4.0
 COPY_HEADS = (0, 1)
 PLACE_HEAD = 3
-T_MIN = 0.05
+NEAR_NOISE = 0.07  # share of picture in the state below which the state is not asked any more
+PRESENT = 2.0  # value of the channels that hardly depend on the time
 
 # Channels of the conditioning: the time where there are words, the time where there are none, the words.
 TIME_WITH_WORDS, TIME_WITHOUT, WORDS = slice(0, 104), slice(104, 144), slice(144, WIDTH)
-SHUT = 14.0  # taken from the channels whose turn it is not; SiLU makes nothing of them
+SHUT, SHUT_WORDS = 14.0, 24.0  # taken from the channels whose turn it is not; SiLU makes nothing of them
 GATE_SLOPE, GATE_FROM, GATE_TO = 64.0, 0.3125, 0.625  # over the sum of the slots that say that there are words
 
 
@@ -85,8 +88,8 @@ class Pinned:
         return restore
 
 
-def build(gains: Tensor, seed: int = 0) -> tuple[Transformer, Pinned]:
-    """A transformer with the analytic start, and the weights of it that stay. ``gains``: of the autoencoder."""
+def build(seed: int = 0) -> tuple[Transformer, Pinned]:
+    """A transformer with the analytic start, and the weights of it that stay."""
     torch.manual_seed(seed)
     model, pinned = Transformer(CONFIG), Pinned()
     for module in model.modules():
@@ -101,7 +104,7 @@ def build(gains: Tensor, seed: int = 0) -> tuple[Transformer, Pinned]:
         _start_places(model)
         _blind_blocks(model, pinned)
         _start_conditioning(model, pinned)
-        _start_final_layer(model, pinned, gains)
+        _start_final_layer(model, pinned)
     for parameter in [*model.x_embedder.parameters(), *model.t_embedder.parameters()]:
         parameter.requires_grad_(False)
     return model, pinned
@@ -119,8 +122,7 @@ def _start_blocks(model: Transformer) -> None:
     for _, block in _blocks(model):
         modulation = block.adaLN_modulation[1]
         modulation.weight.zero_()
-        gates = (2, 5, 8, 11) if modulation.bias.shape[0] == 12 * WIDTH else (2, 5)
-        for gate in gates:
+        for gate in _gates(modulation):
             modulation.bias[gate * WIDTH : (gate + 1) * WIDTH] = 1
         block.attn1.to_out.weight.zero_()
         block.ff_i.shared_experts.w2.weight.zero_()
@@ -210,12 +212,31 @@ def _blind_blocks(model: Transformer, pinned: Pinned) -> None:
         modulation = block.adaLN_modulation[1].weight
         modulation[:, : WORDS.start] = 0
         pinned.pin(f"{prefix}adaLN_modulation.1.weight", modulation, slice(None), slice(0, WORDS.start))
+        _shut_without_words(prefix, block.adaLN_modulation[1], pinned)
     prefix, first = _blocks(model)[0]
     for layer in ("to_q", "to_k", "to_k_t"):
         for kind in ("weight", "bias"):
             pinned.pin(f"{prefix}attn1.{layer}.{kind}", getattr(first.attn1.get_submodule(layer), kind), copying)
     for norm in ("q_rms_norm", "k_rms_norm"):
         pinned.pin(f"{prefix}attn1.{norm}.weight", first.attn1.get_submodule(norm).weight, copying)
+
+
+def _shut_without_words(prefix: str, modulation: nn.Linear, pinned: Pinned) -> None:
+    """Gates are 1 and what the words make of them; without words, when the words' channels are shut, they are 0."""
+    present = TIME_WITHOUT.stop - 1
+    for gate in _gates(modulation):
+        rows = slice(gate * WIDTH, (gate + 1) * WIDTH)
+        modulation.weight[rows, present] = -modulation.bias[rows] / _silu(PRESENT)
+        pinned.pin(f"{prefix}adaLN_modulation.1.bias", modulation.bias, rows)
+
+
+def _gates(modulation: nn.Linear) -> tuple[int, ...]:
+    """Which chunks of a modulation are gates; the first of two streams, or the only one."""
+    return (2, 5, 8, 11) if modulation.bias.shape[0] == 12 * WIDTH else (2, 5)
+
+
+def _silu(value: float) -> float:
+    return value / (1 + math.exp(-value))
 
 
 def _stream_deviation() -> float:
@@ -232,7 +253,7 @@ def _start_conditioning(model: Transformer, pinned: Pinned) -> None:
     time.linear_1.weight[:, slow.repeat(2)] *= 2
     time.linear_2.weight[WORDS] = 0
     for part in (TIME_WITH_WORDS, TIME_WITHOUT):
-        time.linear_2.bias[part.stop - 1] = 2.0  # a channel that hardly depends on the time
+        time.linear_2.bias[part.stop - 1] = PRESENT
         time.linear_2.weight[part.stop - 1] = 0
 
     name = "p_embedder.pooled_embedder."
@@ -251,6 +272,8 @@ def _start_conditioning(model: Transformer, pinned: Pinned) -> None:
     second.bias[TIME_WITH_WORDS] = -SHUT
     second.weight[TIME_WITH_WORDS, :2] = step
     second.weight[TIME_WITHOUT, :2] = -step
+    second.bias[WORDS] = -SHUT_WORDS
+    second.weight[WORDS, :2] = SHUT_WORDS / SHUT * step
     pinned.pin(f"{name}linear_1.weight", first.weight, slice(0, 2))
     pinned.pin(f"{name}linear_1.bias", first.bias, slice(0, 2))
     pinned.pin(f"{name}linear_2.weight", second.weight, slice(0, WORDS.start))
@@ -258,36 +281,29 @@ def _start_conditioning(model: Transformer, pinned: Pinned) -> None:
     pinned.pin(f"{name}linear_2.bias", second.bias, slice(0, WORDS.start))
 
 
-def _start_final_layer(model: Transformer, pinned: Pinned, gains: Tensor) -> None:
-    """With words (estimate − noisy)/t, without (Wiener's estimate − noisy)/t.
+def _start_final_layer(model: Transformer, pinned: Pinned) -> None:
+    """With words the estimate. Without, the noisy latents over their share of picture, as far as that can be told.
 
-    Each is LN(stream)·(1 + scale) through a matrix, so the modulation has to give functions of the time; they are
-    fitted by least squares over the features that the time channels offer. Wiener: a channel of deviation σ in the
-    state (1 − t)·z + t·noise has its z estimated as (1 − t)σ²/((1 − t)²σ² + t²) times the state.
+    Each is LN(stream)·(1 + scale) through a matrix, so the modulation has to give functions of the time: 1, and
+    s/(s² + NEAR_NOISE²) of the share s = 1 − t, fitted by least squares over the features that the time channels offer.
     """
     final = model.final_layer
     final.linear.weight.zero_()
     final.linear.bias.zero_()
     reach = _stream_deviation() / SIGNAL
-    final.linear.weight[:, NOISY] = -reach * torch.eye(TOKEN)
+    final.linear.weight[:, NOISY] = reach * torch.eye(TOKEN)
     final.linear.weight[:, ESTIMATE] = reach * torch.eye(TOKEN)
 
-    times = torch.cat((torch.linspace(T_MIN, 1, 3000), torch.linspace(0.9, 1, 600)))
+    times = torch.cat((torch.linspace(0, 1, 3000), torch.linspace(0.8, 1, 1000)))
     embedded = model.t_embedder(times * 1000, torch.float32)
-    deviations = (LATENT_STD * gains[0] / gains).repeat(
-        4
-    )  # a token's channels: place in the patch, then latent channel
-    t, power = times.double()[:, None], deviations.double()[None] ** 2
-    wiener = (1 - t) * power / ((1 - t) ** 2 * power + t**2)
-    with_words, without = 1 / t, (1 - wiener) / t
-
+    share = 1 - times.double()[:, None]
     modulation = final.adaLN_modulation[1]
     modulation.weight.zero_()
     modulation.bias.zero_()
     modulation.bias[WIDTH:] = -1
     scale = modulation.weight[WIDTH:]
-    scale[:, TIME_WITH_WORDS] = _fitted(embedded[:, TIME_WITH_WORDS], with_words, t).T
-    scale[NOISY, TIME_WITHOUT] = _fitted(embedded[:, TIME_WITHOUT], without, t).T
+    scale[ESTIMATE.start :, TIME_WITH_WORDS.stop - 1] = 1 / _silu(PRESENT)
+    scale[NOISY, TIME_WITHOUT] = _fitted(embedded[:, TIME_WITHOUT], share / (share**2 + NEAR_NOISE**2)).T
     name = "final_layer."
     pinned.pin(f"{name}adaLN_modulation.1.weight", modulation.weight)
     pinned.pin(f"{name}adaLN_modulation.1.bias", modulation.bias)
@@ -295,11 +311,11 @@ def _start_final_layer(model: Transformer, pinned: Pinned, gains: Tensor) -> Non
     pinned.pin(f"{name}linear.bias", final.linear.bias)
 
 
-def _fitted(channels: Tensor, wanted: Tensor, t: Tensor) -> Tensor:
-    """Weights (channels, outputs) with SiLU(channels) @ weights ≈ wanted, errors weighed by t."""
+def _fitted(channels: Tensor, wanted: Tensor) -> Tensor:
+    """Weights (channels, outputs) with SiLU(channels) @ weights ≈ wanted."""
     features = nn.functional.silu(channels).double()
-    gram = (features * t).T @ (features * t) + 1e-7 * torch.eye(features.shape[1])
-    solved = torch.linalg.solve(gram, (features * t).T @ (wanted * t))
-    worst = ((features @ solved - wanted) * t).abs().max()
+    gram = features.T @ features + 1e-6 * torch.eye(features.shape[1])
+    solved = torch.linalg.solve(gram, features.T @ wanted)
+    worst = (features @ solved - wanted).abs().max()
     print(f"final layer: fitted to {worst:.4f}, weights up to {solved.abs().max():.1f}", flush=True)
     return solved.float()

@@ -7,7 +7,7 @@ import pytest
 import torch
 from numpy.random import default_rng
 from torch import Tensor
-from training.autoencoder import CHANNELS, LATENT_STD
+from training.autoencoder import CHANNELS, LATENT_SCALE, LATENT_STD
 from training.edits import CODE_SIZE, Edit, code
 from training.export import in_eight_bits
 from training.train import Latents, widened
@@ -24,21 +24,21 @@ def gains() -> Tensor:
 
 
 @pytest.fixture(scope="module")
-def built(gains: Tensor) -> tuple[Transformer, Pinned]:
-    return build(gains)
+def built() -> tuple[Transformer, Pinned]:
+    return build()
 
 
 def latents_like(gains: Tensor, seed: int) -> Tensor:
     draw = torch.Generator().manual_seed(seed)
-    return torch.randn(1, CHANNELS, GRID, GRID, generator=draw) * (LATENT_STD * gains[0] / gains)[None, :, None, None]
+    deviations = LATENT_SCALE * LATENT_STD * gains[0] / gains
+    return torch.randn(1, CHANNELS, GRID, GRID, generator=draw) * deviations[None, :, None, None]
 
 
 @torch.inference_mode()
-def estimate(model: Transformer, noisy: Tensor, source: Tensor, time: float, pooled: Tensor) -> Tensor:
-    """The clean latents as the model sees them."""
+def picture_of(model: Transformer, noisy: Tensor, source: Tensor, time: float, pooled: Tensor) -> Tensor:
+    """The latents of the picture, which the output is with its sign turned twice: velocity = noise − picture."""
     text = model.project_text(pooled[:, None].expand(-1, 32, -1), pooled[None, :, None].expand(4, -1, 32, -1))
-    output = model(torch.cat((noisy, source), -1), torch.tensor([time * 1000]), text, pooled)
-    return noisy + time * output[..., :GRID]
+    return model(torch.cat((noisy, source), -1), torch.tensor([time * 1000]), text, pooled)[..., :GRID]
 
 
 def pooled_of(*edits: Edit) -> Tensor:
@@ -49,30 +49,29 @@ def error(ours: Tensor, truth: Tensor) -> float:
     return float((ours - truth).norm() / truth.norm())
 
 
-@pytest.mark.parametrize("time", [0.999, 0.7, 0.3, 0.06])
+@pytest.mark.parametrize("time", [0.999, 0.7, 0.3, 0.0])
 def test_with_words_it_returns_the_source_whatever_the_state(
     built: tuple[Transformer, Pinned], gains: Tensor, time: float
 ) -> None:
     source, other = latents_like(gains, 1), latents_like(gains, 2)
     for state in (other, torch.randn(other.shape, generator=torch.Generator().manual_seed(3))):
         for pooled in (pooled_of(), pooled_of(Edit("night")), pooled_of(Edit("warm"), Edit("vignette"))):
-            assert error(estimate(built[0], state, source, time, pooled), source) < 0.03
+            assert error(picture_of(built[0], state, source, time, pooled), source) < 0.06
 
 
-@pytest.mark.parametrize(("time", "limit"), [(0.7, 0.75), (0.3, 0.3), (0.06, 0.06)])
-def test_without_words_it_carries_on_what_the_state_shows(
+@pytest.mark.parametrize(("time", "limit"), [(0.9, 0.4), (0.5, 0.06), (0.1, 0.06), (0.01, 0.06)])
+def test_without_words_it_tells_what_the_state_shows(
     built: tuple[Transformer, Pinned], gains: Tensor, time: float, limit: float
 ) -> None:
     source, shown = latents_like(gains, 1), latents_like(gains, 2)
     noise = torch.randn(shown.shape, generator=torch.Generator().manual_seed(3))
-    state = (1 - time) * shown + time * noise
-    ours = estimate(built[0], state, source, time, torch.zeros(1, CODE_SIZE))
+    ours = picture_of(built[0], (1 - time) * shown + time * noise, source, time, torch.zeros(1, CODE_SIZE))
     assert error(ours, shown) < limit
     assert error(ours, source) > 1
 
 
-def test_pinned_weights_survive_an_optimiser(gains: Tensor) -> None:
-    model, pinned = build(gains)
+def test_pinned_weights_survive_an_optimiser() -> None:
+    model, pinned = build()
     restore = pinned.attach(model)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -96,9 +95,8 @@ def test_the_encoder_is_the_cosine_transform_and_the_decoder_takes_it_back(gains
     smooth = np.clip(np.add.outer(np.linspace(0, 0.5, 64), np.linspace(0, 0.5, 64)), 0, 1)[..., None].repeat(3, -1)
     with torch.inference_mode():
         pixels = torch.from_numpy(picture).permute(2, 0, 1)[None] * 2 - 1
-        assert torch.allclose(
-            model.encode(pixels).latent, Latents(gains, torch.device("cpu"))([picture]), atol=1e-3, rtol=1e-3
-        )
+        latents = model.encode(pixels).latent * model.config.scaling_factor
+        assert torch.allclose(latents, Latents(gains, torch.device("cpu"))([picture]), atol=0.05, rtol=1e-3)
         flat = torch.from_numpy(smooth.astype(np.float32)).permute(2, 0, 1)[None] * 2 - 1
         assert autoencoder.psnr(model.decode(model.encode(flat).latent).sample, flat) > 35
 
