@@ -66,6 +66,7 @@ class ServerSettings(BaseSettings):
     secret: SecretStr | None = Field(
         None, description="Signs tokens and upload addresses; kept in the data folder when unset."
     )
+    tls: bool = Field(False, description="Speak TLS with the certificate that `hidream-edit dev-tls` made.")
     open_to_all: bool = Field(False, description="Serve other machines although no key exists.")
     bases: tuple[str, ...] = Field((), description="Domains whose run., queue., rest. and files. names lead here.")
     allowed_networks: tuple[str, ...] = Field(

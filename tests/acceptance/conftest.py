@@ -36,7 +36,7 @@ class Process:
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
         wait_for(lambda: any("serves" in line for line in self.printed) or self.process.poll() is not None)
-        found = re.search(r"http://[\d.]+:\d+", "".join(self.printed))
+        found = re.search(r"https?://[\d.]+:\d+", "".join(self.printed))
         assert found is not None, self.printed
         self.url = found[0]
         self.client = httpx.Client(base_url=self.url, timeout=SECONDS_MAX)

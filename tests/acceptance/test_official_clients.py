@@ -14,13 +14,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import trustme
 from tests.api.conftest import Server, picture_bytes
 
 from hidream_edit.testing import NullEngine
+from hidream_edit.wiring.dev_tls import made
 
 HERE = Path(__file__).parent
-HOSTS = ("fal.run", "queue.fal.run", "rest.fal.ai", "v3.fal.media")
 STEP_SECONDS = 0.03
 LARGE_JS, LARGE_PYTHON = 91 * 2**20, 101 * 2**20
 
@@ -100,21 +99,18 @@ def test_the_javascript_client(plain_server: Server) -> None:
 
 
 def test_the_python_client(tmp_path: Path) -> None:
-    authority = trustme.CA()
-    certificate = authority.issue_cert(*HOSTS)
-    certificate.private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "server.pem"))
-    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    tls = made(tmp_path, ())
     picture = tmp_path / "picture.png"
     picture.write_bytes(picture_bytes())
     server = Server(
         tmp_path,
         engine=NullEngine(seconds_per_step=STEP_SECONDS),
         upload_bytes_max=300_000_000,
-        certificate=tmp_path / "server.pem",
+        tls=tls,
     )
     proxy = ConnectProxy(server.port)
     environment = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
-    environment |= {"HTTPS_PROXY": proxy.url, "SSL_CERT_FILE": str(tmp_path / "ca.pem"), "FAL_KEY": "key:secret"}
+    environment |= {"HTTPS_PROXY": proxy.url, "SSL_CERT_FILE": str(tls.authority), "FAL_KEY": "key:secret"}
     try:
         printed = subprocess.check_output(
             [sys.executable, "-W", "ignore", str(HERE / "python_flows.py"), str(picture)],

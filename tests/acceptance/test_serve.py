@@ -6,6 +6,7 @@ import base64
 import io
 import os
 import signal
+import ssl
 import subprocess
 import sys
 from collections.abc import Callable
@@ -181,3 +182,28 @@ def test_a_database_that_cannot_be_reached_says_so_without_its_password(tmp_path
     assert refused.returncode == 6
     assert "cannot be reached" in refused.stderr
     assert "pass-word" not in refused.stderr + refused.stdout
+
+
+def test_it_speaks_tls_under_the_hosted_names(tmp_path: Path) -> None:
+    command, data = [sys.executable, "-m", "hidream_edit"], ["--data", str(tmp_path / "data")]
+    refused = subprocess.run(
+        [*command, "serve", "--tls", "--model", "null", *data], capture_output=True, text=True, check=False
+    )
+    assert refused.returncode == 2
+    assert "dev-tls" in refused.stderr
+    printed = subprocess.check_output([*command, "dev-tls", *data], text=True)
+    assert "queue.fal.run" in printed
+    authority = tmp_path / "data" / "tls" / "authority.pem"
+    before = authority.read_bytes()
+    subprocess.check_call([*command, "dev-tls", *data])
+    assert authority.read_bytes() == before  # clients that trust it go on
+    assert (authority.parent / "server-key.pem").stat().st_mode & 0o077 == 0
+    server = Process(tmp_path / "data", "--tls")
+    try:
+        trusted = ssl.create_default_context(cafile=str(authority))
+        extensions = {"sni_hostname": "fal.run"}
+        with httpx.Client(verify=trusted) as client:
+            response = client.get(f"{server.url}/health", headers={"host": "fal.run"}, extensions=extensions)
+        assert response.json()["status"] == "ok"
+    finally:
+        server.close()

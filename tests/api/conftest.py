@@ -32,6 +32,7 @@ from hidream_edit.runner.runner import Runner, RunnerLimits
 from hidream_edit.testing import NullEngine
 from hidream_edit.webhooks.sender import WebhookSender
 from hidream_edit.webhooks.signing import key_set, new_private_key
+from hidream_edit.wiring.dev_tls import DevTls
 
 APP = "/fal-ai/hidream-e1-full"
 SECRET = b"secret of the tests"
@@ -47,7 +48,7 @@ class Server:
         engine: NullEngine | None = None,
         with_runner: bool = True,
         upload_bytes_max: int = 40_000_000,
-        certificate: Path | None = None,
+        tls: DevTls | None = None,
     ) -> None:
         self.store = SqliteStore(folder / "jobs.sqlite3", synchronous="normal")
         self.blobs = DiskBlobs(folder / "blobs")
@@ -84,7 +85,8 @@ class Server:
                 log_level="warning",
                 ws="websockets-sansio",
                 timeout_graceful_shutdown=2,
-                ssl_certfile=certificate,
+                ssl_certfile=None if tls is None else tls.certificate,
+                ssl_keyfile=None if tls is None else tls.key,
             )
         )
         self._thread = threading.Thread(target=self._uvicorn.run)

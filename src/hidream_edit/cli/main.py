@@ -10,7 +10,7 @@ from hidream_edit.cli.describe import describe
 from hidream_edit.cli.edit import edit
 from hidream_edit.cli.models import models
 from hidream_edit.cli.owner import keys, migrate, requests
-from hidream_edit.cli.serve import runner, serve
+from hidream_edit.cli.serve import dev_tls, runner, serve
 from hidream_edit.version import __version__
 
 app = typer.Typer(
@@ -43,6 +43,7 @@ app.command()(runner)
 app.add_typer(keys, name="keys")
 app.add_typer(requests, name="requests")
 app.command()(migrate)
+app.command("dev-tls")(dev_tls)
 
 
 def run() -> None:

@@ -18,6 +18,7 @@ def serve(
     no_runner: Annotated[
         bool, typer.Option("--no-runner", help="Start no runner here; others run `hidream-edit runner`.")
     ] = False,
+    tls: Annotated[bool | None, typer.Option("--tls", help="Speak TLS; see `hidream-edit dev-tls`.")] = None,
     open_to_all: Annotated[
         bool | None, typer.Option("--open-to-all", help="Serve other machines although no key exists.")
     ] = None,
@@ -36,9 +37,8 @@ def serve(
     from hidream_edit.wiring.serve import serve as run_server
 
     terminal = Terminal()
-    settings = ServerSettings(
-        **given({"host": host, "port": port, "data": data, "database": database, "open_to_all": open_to_all})
-    )
+    server = {"host": host, "port": port, "data": data, "database": database, "tls": tls}
+    settings = ServerSettings(**given(server | {"open_to_all": open_to_all}))
     asked = {"--model": model, "--adapter": adapter, "--base": base, "--text-encoder-4": text_encoder_4}
     asked |= {"--device": device, "--dtype": dtype}
     options = [word for name, value in given(asked).items() for word in (name, value)]
@@ -78,3 +78,13 @@ def runner(
     except HidreamEditError as error:
         terminal.fail(str(error))
         raise typer.Exit(exit_code_of(error)) from error
+
+
+def dev_tls(data: Data = None) -> None:
+    """Make certificates for the hosted service's names, so that clients with fixed addresses reach this server."""
+    from hidream_edit.settings import ServerSettings
+    from hidream_edit.wiring.dev_tls import made
+
+    settings = ServerSettings(**given({"data": data}))
+    for line in made(settings.folder, settings.bases).lines():
+        typer.echo(line)

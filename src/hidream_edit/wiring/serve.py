@@ -30,6 +30,7 @@ from hidream_edit.runner.supervisor import Supervisor
 from hidream_edit.settings import ServerSettings
 from hidream_edit.webhooks.sender import WebhookSender
 from hidream_edit.webhooks.signing import key_set
+from hidream_edit.wiring.dev_tls import existing
 from hidream_edit.wiring.server_parts import ServerParts, open_parts, read_secret, read_webhook_key
 
 logger = logging.getLogger(__name__)
@@ -145,6 +146,7 @@ async def _serve(
         webhook_key,
         allowed_networks=settings.allowed_networks,
     )
+    tls = existing(settings.folder) if settings.tls else None
     config = uvicorn.Config(
         app,
         host=settings.host,
@@ -153,6 +155,8 @@ async def _serve(
         timeout_graceful_shutdown=5,
         ws="websockets-sansio",
         ws_max_size=WS_BYTES_MAX,
+        ssl_certfile=None if tls is None else tls.certificate,
+        ssl_keyfile=None if tls is None else tls.key,
     )
     server = Server(config)
     maintenance = Maintenance(parts.store, parts.blobs)
@@ -168,7 +172,9 @@ async def _serve(
         if server.started:
             port = server.servers[0].sockets[0].getsockname()[1]
             shown = f"[{settings.host}]" if ":" in settings.host else settings.host
-            for line in Serving(f"http://{shown}:{port}", settings.folder, has_keys).lines():
+            for line in Serving(
+                f"{'https' if settings.tls else 'http'}://{shown}:{port}", settings.folder, has_keys
+            ).lines():
                 say(line)
         await serving
     finally:
