@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import threading
 import time
 from typing import Any
@@ -13,6 +14,7 @@ from tests.api.conftest import APP, Server, an_input, data_uri, picture_bytes
 
 from hidream_edit.domain.job import JobState
 from hidream_edit.pictures.decode import decode
+from hidream_edit.queue.sqlite.store import SqliteStore
 
 REQUESTS = f"/queue{APP}/requests"
 
@@ -377,3 +379,29 @@ def test_many_callers_at_once_all_get_their_own_picture(server: Server) -> None:
     for thread in threads:
         thread.join()
     assert results == {number: 255 - number for number in range(12)}
+
+
+def test_on_a_full_disk_nothing_is_acknowledged_and_the_server_goes_on(
+    idle_server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = idle_server.submit()["request_id"]
+    usual = SqliteStore.connection
+
+    def full(store: SqliteStore) -> sqlite3.Connection:
+        connection = usual(store)
+        (pages,) = connection.execute("PRAGMA page_count").fetchone()
+        connection.execute(f"PRAGMA max_page_count = {pages}")
+        return connection
+
+    monkeypatch.setattr(SqliteStore, "connection", full)
+    refused = idle_server.client.post(f"/queue{APP}", json=an_input(edit_instruction="x" * 50_000))
+    assert (refused.status_code, refused.headers["x-fal-needs-retry"]) == (503, "1")
+    assert "not accepted" in refused.json()["detail"]
+    monkeypatch.setattr(SqliteStore, "connection", lambda store: _roomy(usual(store)))
+    after = idle_server.submit()["request_id"]
+    assert [one.id for one in idle_server.store.line()] == [before, after]
+
+
+def _roomy(connection: sqlite3.Connection) -> sqlite3.Connection:
+    connection.execute("PRAGMA max_page_count = 1000000")
+    return connection

@@ -16,6 +16,7 @@ from PIL import Image
 from hidream_edit.blobs.disk import DiskBlobs
 from hidream_edit.domain.edit import EditInput
 from hidream_edit.domain.edit_request import EditRequest
+from hidream_edit.domain.errors import StoreUnavailable
 from hidream_edit.domain.job import Job, JobState, NewJob
 from hidream_edit.pictures.decode import decode
 from hidream_edit.pictures.sources import from_data_uri
@@ -163,4 +164,25 @@ def test_in_a_hurry_the_current_job_goes_back_to_its_place(tmp_path: Path) -> No
     thread.join(timeout=10)
     job = bench.store.get("a")
     assert (job.state, job.attempt) == (JobState.QUEUED, 0)
+    bench.store.close()
+
+
+def test_a_store_that_does_not_answer_for_a_while_does_not_end_the_runner(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = Bench(tmp_path)
+    failures = iter([1, 1, 1])
+
+    def flaky(*args: Any, **fields: Any) -> Any:
+        if next(failures, None):
+            raise StoreUnavailable("gone")
+        return SqliteStore.claim(bench.store, *args, **fields)
+
+    monkeypatch.setattr(bench.store, "claim", flaky)
+    bench.submit()
+    thread = threading.Thread(target=bench.runner.run)
+    thread.start()
+    wait_for(lambda: bench.store.get("a").state is JobState.COMPLETED)
+    bench.runner.drain()
+    thread.join(timeout=10)
     bench.store.close()

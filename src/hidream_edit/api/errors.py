@@ -11,7 +11,14 @@ from starlette.responses import JSONResponse
 
 from hidream_edit.api import wire
 from hidream_edit.api.auth import NotAuthenticated
-from hidream_edit.domain.errors import BlobNotFound, HidreamEditError, JobFinished, JobNotFound, QueueFull
+from hidream_edit.domain.errors import (
+    BlobNotFound,
+    HidreamEditError,
+    JobFinished,
+    JobNotFound,
+    QueueFull,
+    StoreUnavailable,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +52,9 @@ def answer(request: Request, error: Exception) -> JSONResponse:
         return _request_error(429, str(error), "concurrent_requests_limit", {wire.NEEDS_RETRY: "1"})
     if isinstance(error, BadRequest):
         return _request_error(error.status, str(error), "bad_request")
+    if isinstance(error, StoreUnavailable):
+        text = "The request was not accepted: its durable store cannot be reached. Try again."
+        return _request_error(503, text, "internal_error", {wire.NEEDS_RETRY: "1"})
     logger.error("an error of ours has no answer of its own", exc_info=error)
     return JSONResponse({"detail": "Internal Server Error"}, 500)
 

@@ -21,6 +21,7 @@ HidreamEditError
 ├── LeaseLost               the runner's lease ended; somebody else may hold the job
 ├── QueueFull               more jobs wait than the caller allows
 ├── BlobNotFound            no blob by that id
+├── StoreUnavailable        the database does not answer or cannot write right now
 └── StoreUnusable           the database cannot be used by this version
 """
 
@@ -157,3 +158,7 @@ class BlobNotFound(HidreamEditError):
 
 class StoreUnusable(HidreamEditError):
     """The database was made by a newer version, or cannot be opened."""
+
+
+class StoreUnavailable(HidreamEditError):
+    """The database is gone, locked for too long, or its disk is full. Nothing was written; trying again may help."""

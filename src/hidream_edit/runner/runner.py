@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hidream_edit.domain.edit_request import EditDone, EditEngine, EditRequest, EditStarted, StepDone
-from hidream_edit.domain.errors import FetchFailed, InputInvalid, LeaseLost
+from hidream_edit.domain.errors import FetchFailed, InputInvalid, LeaseLost, StoreUnavailable
 from hidream_edit.domain.interfaces import BlobStore, JobStore, RunnerFacts, RunnerState
 from hidream_edit.domain.job import EventLevel, Failure, Job
 from hidream_edit.domain.picture import Picture
@@ -79,13 +80,21 @@ class Runner:
         self._announce()
         with self._heartbeat:
             while not self._draining.is_set():
-                revision = self._store.revision()
-                job = self._store.claim(runner_id=self.id, now=self._clock(), lease_seconds=self._limits.lease_seconds)
-                if job is None:
-                    self._store.wait(revision, seconds_max=self._limits.look_seconds)
-                else:
-                    self.work_on(job)
-        self._store.dismiss(self.id)
+                try:
+                    revision = self._store.revision()
+                    job = self._store.claim(
+                        runner_id=self.id, now=self._clock(), lease_seconds=self._limits.lease_seconds
+                    )
+                    if job is None:
+                        self._store.wait(revision, seconds_max=self._limits.look_seconds)
+                    else:
+                        self.work_on(job)
+                except StoreUnavailable:
+                    # The job, if there was one, is another attempt's when its lease is over.
+                    logger.exception("the store does not answer")
+                    self._draining.wait(self._limits.look_seconds)
+        with contextlib.suppress(StoreUnavailable):
+            self._store.dismiss(self.id)
 
     def work_on(self, job: Job) -> None:
         """Bring one job to its end; whatever goes wrong with it harms no other."""
@@ -96,6 +105,8 @@ class Runner:
         try:
             output = self._edited(job, log)
             store.complete(job.id, lease, output, now=self._clock(), events=log.take())
+        except StoreUnavailable:
+            raise
         except LeaseLost:
             logger.warning("lost the lease", extra={"job_id": job.id})
         except JobCancelled:

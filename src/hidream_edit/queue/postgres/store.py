@@ -12,7 +12,7 @@ from typing import Any
 import psycopg
 from psycopg.rows import dict_row
 
-from hidream_edit.domain.errors import StoreUnusable
+from hidream_edit.domain.errors import StoreUnavailable, StoreUnusable
 from hidream_edit.queue.pace import Pace, waited
 from hidream_edit.queue.queries import read_migrations, read_queries
 from hidream_edit.queue.sql_store import Row, SqlStore
@@ -28,6 +28,15 @@ QUERIES = {
     for name, statement in read_queries(_PACKAGE.joinpath("queries.sql")).items()
 }
 Connection = psycopg.Connection[dict[str, Any]]
+
+
+@contextmanager
+def _available() -> Iterator[None]:
+    """Troubles of the connection become one error of ours, without what the driver may know of the address."""
+    try:
+        yield
+    except psycopg.OperationalError as trouble:
+        raise StoreUnavailable("the database does not answer right now") from trouble
 
 
 class PostgresStore(SqlStore):
@@ -63,16 +72,19 @@ class PostgresStore(SqlStore):
 
     @contextmanager
     def writing(self) -> Iterator[object]:
-        connection = self.connection()
-        with connection.transaction():
-            connection.execute(QUERIES["lock_clock"])
-            yield connection
+        with _available():
+            connection = self.connection()
+            with connection.transaction():
+                connection.execute(QUERIES["lock_clock"])
+                yield connection
 
     def fetch(self, name: str, /, **values: Any) -> list[Row]:
-        return list(self.connection().execute(QUERIES[name], values).fetchall())
+        with _available():
+            return list(self.connection().execute(QUERIES[name], values).fetchall())
 
     def execute(self, name: str, /, **values: Any) -> int:
-        return self.connection().execute(QUERIES[name], values).rowcount
+        with _available():
+            return self.connection().execute(QUERIES[name], values).rowcount
 
     def schema(self) -> int:
         """Number of the last migration that the database has seen."""

@@ -10,7 +10,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from hidream_edit.domain.errors import StoreUnusable
+from hidream_edit.domain.errors import StoreUnavailable, StoreUnusable
 from hidream_edit.queue.pace import Pace, waited
 from hidream_edit.queue.queries import read_migrations, read_queries
 from hidream_edit.queue.sql_store import Row, SqlStore
@@ -21,6 +21,15 @@ SYNCHRONOUS = {"full": "FULL", "normal": "NORMAL"}
 
 _PACKAGE = resources.files("hidream_edit.queue.sqlite")
 QUERIES = read_queries(_PACKAGE.joinpath("queries.sql"))
+
+
+@contextmanager
+def _available() -> Iterator[None]:
+    """Troubles of the file become one error of ours."""
+    try:
+        yield
+    except sqlite3.OperationalError as trouble:
+        raise StoreUnavailable(f"the database cannot be used right now: {trouble}") from trouble
 
 
 class SqliteStore(SqlStore):
@@ -88,20 +97,23 @@ class SqliteStore(SqlStore):
     def writing(self) -> Iterator[sqlite3.Connection]:
         """A transaction that is committed at the end, or undone by an exception."""
         connection = self.connection()
-        with self._lock:
+        with self._lock, _available():
             connection.execute("BEGIN IMMEDIATE")
             try:
                 yield connection
+                connection.execute("COMMIT")
             except BaseException:
-                connection.execute("ROLLBACK")
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
                 raise
-            connection.execute("COMMIT")
 
     def fetch(self, name: str, /, **values: Any) -> list[Row]:
-        return [dict(row) for row in self.connection().execute(QUERIES[name], values)]
+        with _available():
+            return [dict(row) for row in self.connection().execute(QUERIES[name], values)]
 
     def execute(self, name: str, /, **values: Any) -> int:
-        return self.connection().execute(QUERIES[name], values).rowcount
+        with _available():
+            return self.connection().execute(QUERIES[name], values).rowcount
 
     def wait(self, revision: int, *, seconds_max: float) -> int:
         return waited(self.revision, revision, seconds_max=seconds_max, pace=LOOK_SECONDS)
