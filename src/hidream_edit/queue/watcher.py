@@ -130,8 +130,10 @@ class Watcher:
                     yield None
                     continue
                 event.clear()
-                job = await self.get(job_id)
-                yield job
+                current = await self.get(job_id)
+                if current.revision > job.revision:
+                    job = current
+                    yield job
         finally:
             followers.discard(event)
             if not followers:
