@@ -61,6 +61,10 @@ train-mini: setup ## train the mini model from nothing, or go on with it; hours,
 eval-mini: setup ## measure the mini model in the package against its gate; about 20 minutes
 	$(BIN)/python -W ignore -m training.evaluation --out runs/evaluation
 
+.PHONY: histories
+histories: setup ## 2,000 random histories of each store against the reference
+	HISTORIES=2000 $(BIN)/python -m pytest -q tests/conformance/test_random_histories.py
+
 .PHONY: crash
 crash: setup ## kill -9 of servers and runners, 200 times over 1,000 jobs: nothing is lost, nothing ends twice
 	$(BIN)/python -W ignore benchmarks/crash.py

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from tests.support.postgres import new_database
 
 from hidream_edit.domain.errors import JobFinished, JobNotFound, LeaseLost, QueueFull
@@ -19,10 +15,12 @@ from hidream_edit.domain.interfaces import JobStore, RunnerFacts, RunnerState, S
 from hidream_edit.domain.job import EventLevel, Failure, Job, JobState, NewEvent, NewJob, Priority
 from hidream_edit.queue.postgres.store import PostgresStore
 from hidream_edit.queue.sqlite.store import SqliteStore
+from hidream_edit.testing.memory_store import MemoryStore
 
 STORES: dict[str, Callable[[Path], JobStore]] = {
     "sqlite": lambda folder: SqliteStore(folder / "jobs.sqlite3", synchronous="normal"),
     "postgres": lambda _: PostgresStore(new_database()),
+    "memory": lambda _: MemoryStore(),
 }
 LEASE = 30.0
 
@@ -329,94 +327,3 @@ def test_old_results_are_pruned_with_their_events(store: JobStore) -> None:
     assert store.prune(now=110) == 1
     assert store.events("a") == []
     assert store.get("b").state is JobState.QUEUED
-
-
-@settings(max_examples=30, stateful_step_count=30, deadline=None)
-class StoreMachine(RuleBasedStateMachine):
-    """Random histories: a job is never lost, never ends twice, and never moves backwards from its end."""
-
-    kind = "sqlite"
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.folder = tempfile.TemporaryDirectory()
-        self.store = STORES[self.kind](Path(self.folder.name))
-        self.now, self.count = 0.0, 0
-        self.leases: list[tuple[str, str]] = []
-        self.ended: dict[str, Job] = {}
-
-    @rule(seconds=st.floats(0, 25))
-    def pass_time(self, seconds: float) -> None:
-        self.now += seconds
-
-    @rule(caller=st.sampled_from(["alice", "bob"]), low=st.booleans())
-    def submit(self, caller: str, low: bool) -> None:
-        self.store.submit(new(f"j{self.count}", caller, priority=Priority(low)), now=self.now)
-        self.count += 1
-
-    @rule()
-    def claim(self) -> None:
-        job = self.store.claim(runner_id="r", now=self.now, lease_seconds=LEASE)
-        if job is not None:
-            self.leases.append((job.id, token(job)))
-
-    @rule(choice=st.randoms(use_true_random=False), end=st.sampled_from(["complete", "fail", "stop", "hand_back"]))
-    def finish(self, choice: Any, end: str) -> None:
-        if not self.leases:
-            return
-        job_id, lease = choice.choice(self.leases)
-        try:
-            if end == "complete":
-                self.store.complete(job_id, lease, {}, now=self.now)
-            elif end == "fail":
-                self.store.fail(job_id, lease, Failure("x", "x"), now=self.now)
-            elif end == "stop":
-                self.store.stop(job_id, lease, now=self.now)
-            else:
-                self.store.hand_back(job_id, lease, now=self.now)
-        except LeaseLost:
-            assert (job_id, lease) not in {
-                (job.id, job.lease_token) for job in map(self.store.get, self.all_ids()) if job.lease_token
-            }
-
-    @rule()
-    def rescue(self) -> None:
-        self.store.rescue(now=self.now)
-
-    @rule(choice=st.randoms(use_true_random=False))
-    def cancel(self, choice: Any) -> None:
-        if self.count:
-            job_id = choice.choice(self.all_ids())
-            if self.store.get(job_id).state.is_final:
-                with pytest.raises(JobFinished):
-                    self.store.cancel(job_id, now=self.now)
-            else:
-                self.store.cancel(job_id, now=self.now)
-
-    def all_ids(self) -> list[str]:
-        return [f"j{n}" for n in range(self.count)]
-
-    @invariant()
-    def nothing_is_lost_and_nothing_ends_twice(self) -> None:
-        jobs = [self.store.get(job_id) for job_id in self.all_ids()]
-        for job in jobs:
-            assert (job.lease_token is not None) == (job.state is JobState.RUNNING)
-            if job.id in self.ended:
-                assert job == self.ended[job.id]
-            elif job.state.is_final:
-                self.ended[job.id] = job
-        waiting = {job.id for job in jobs if job.state is JobState.QUEUED}
-        assert {one.id for one in self.store.line()} == waiting
-
-    def teardown(self) -> None:
-        self.store.close()
-        self.folder.cleanup()
-
-
-class PostgresMachine(StoreMachine):
-    kind = "postgres"
-
-
-TestRandomHistories = StoreMachine.TestCase
-TestRandomHistoriesOnPostgres = PostgresMachine.TestCase
-TestRandomHistoriesOnPostgres.settings = settings(max_examples=8, stateful_step_count=30, deadline=None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hidream_edit.testing.memory_store import MemoryStore
 from hidream_edit.testing.null_engine import NullEngine
 
-__all__ = ["NullEngine"]
+__all__ = ["MemoryStore", "NullEngine"]

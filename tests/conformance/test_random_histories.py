@@ -1,0 +1,205 @@
+"""Random histories of each store, compared move by move with the one in plain Python.
+
+`make histories` runs many more of them; a failing history is printed as the calls that lead to it.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from tests.support.postgres import new_database
+
+from hidream_edit.domain.errors import HidreamEditError
+from hidream_edit.domain.interfaces import JobStore
+from hidream_edit.domain.job import EventLevel, Failure, Job, NewEvent, NewJob, Priority
+from hidream_edit.queue.postgres.store import PostgresStore
+from hidream_edit.queue.sqlite.store import SqliteStore
+from hidream_edit.testing.memory_store import MemoryStore
+
+LEASE = 30.0
+EXAMPLES = int(os.environ.get("HISTORIES", "150"))
+ENDS = ("complete", "fail", "stop", "hand_back", "append")
+
+
+class Histories(RuleBasedStateMachine):
+    """The same calls to a real store and to the reference. Leases differ in their tokens only, so each side names its
+    own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reference = MemoryStore()
+        self.store = self.open()
+        self.now, self.count = 0.0, 0
+        self.leases: list[tuple[str, str, str]] = []  # job, token in the store, token in the reference
+        self.ended: dict[str, Job] = {}
+
+    def open(self) -> JobStore:
+        raise NotImplementedError
+
+    def same(self, call: Callable[[JobStore], Any], reference: Callable[[JobStore], Any] | None = None) -> Any:
+        """Make a call to both; the outcome has to be the same, errors too."""
+        outcomes = []
+        for store, made in ((self.store, call), (self.reference, reference or call)):
+            try:
+                outcomes.append(made(store))
+            except HidreamEditError as error:
+                outcomes.append((type(error), str(error)))
+        ours, theirs = outcomes
+        assert _plain(ours) == _plain(theirs)
+        return outcomes
+
+    @rule(seconds=st.sampled_from([0.0, 1.0, 7.0, 31.0]))
+    def pass_time(self, seconds: float) -> None:
+        self.now += seconds
+
+    @rule(
+        caller=st.sampled_from(["alice", "bob"]),
+        priority=st.sampled_from(Priority),
+        key=st.sampled_from([None, None, "k"]),
+        deadline=st.sampled_from([None, None, 5.0]),
+        waiting_max=st.sampled_from([None, None, 2]),
+        failure=st.sampled_from([None, None, None, Failure("validation", "wrong")]),
+        webhook_url=st.sampled_from([None, "https://x"]),
+    )
+    def submit(
+        self,
+        caller: str,
+        priority: Priority,
+        key: str | None,
+        deadline: float | None,
+        waiting_max: int | None,
+        failure: Failure | None,
+        webhook_url: str | None,
+    ) -> None:
+        new = NewJob(
+            id=f"j{self.count}",
+            caller=caller,
+            input={"n": self.count},
+            priority=priority,
+            idempotency_key=key,
+            start_deadline=None if deadline is None else self.now + deadline,
+            attempts_max=2,
+            keep_seconds=50.0,
+            webhook_url=webhook_url,
+        )
+        self.count += 1
+        self.same(lambda store: store.submit(new, now=self.now, waiting_max=waiting_max, failure=failure))
+
+    @rule()
+    def claim(self) -> None:
+        ours, theirs = self.same(lambda store: store.claim(runner_id="r", now=self.now, lease_seconds=LEASE))
+        if ours is not None:
+            self.leases.append((ours.id, ours.lease_token, theirs.lease_token))
+
+    @precondition(lambda self: self.leases)
+    @rule(choice=st.integers(0, 99), end=st.sampled_from(ENDS), events=st.integers(0, 2))
+    def write_under_lease(self, choice: int, end: str, events: int) -> None:
+        job_id, ours, theirs = self.leases[choice % len(self.leases)]
+        said = [NewEvent(self.now, f"line {n}", EventLevel.INFO, {"n": n}) for n in range(events)]
+
+        def call(token: str) -> Callable[[JobStore], Any]:
+            def made(store: JobStore) -> Any:
+                if end == "complete":
+                    return store.complete(job_id, token, {"images": []}, now=self.now, events=said)
+                if end == "fail":
+                    return store.fail(job_id, token, Failure("x", "y", "z", {"n": 1}), now=self.now, events=said)
+                if end == "stop":
+                    return store.stop(job_id, token, now=self.now, events=said)
+                if end == "hand_back":
+                    return store.hand_back(job_id, token, now=self.now, events=said)
+                return store.append_events(job_id, token, said)
+
+            return made
+
+        self.same(call(ours), call(theirs))
+
+    @precondition(lambda self: self.leases)
+    @rule()
+    def beat(self) -> None:
+        ours = self.store.extend([one for _, one, _ in self.leases], now=self.now, lease_seconds=LEASE)
+        theirs = self.reference.extend([one for _, _, one in self.leases], now=self.now, lease_seconds=LEASE)
+        assert [ours.get(one) for _, one, _ in self.leases] == [theirs.get(one) for _, _, one in self.leases]
+
+    @precondition(lambda self: self.count)
+    @rule(choice=st.integers(0, 99))
+    def cancel(self, choice: int) -> None:
+        self.same(lambda store: store.cancel(f"j{choice % self.count}", now=self.now))
+
+    @rule()
+    def maintain(self) -> None:
+        for name in ("rescue", "expire"):
+            ours, theirs = (getattr(store, name)(now=self.now) for store in (self.store, self.reference))
+            assert sorted(job.id for job in ours) == sorted(job.id for job in theirs)
+
+    @rule()
+    def prune(self) -> None:
+        gone = {job_id for job_id, job in self.ended.items() if job.finished_at is not None}
+        self.same(lambda store: store.prune(now=self.now))
+        for job_id in gone:
+            try:
+                self.store.get(job_id)
+            except HidreamEditError:
+                del self.ended[job_id]
+
+    @rule()
+    def deliver(self) -> None:
+        ours, theirs = (store.claim_delivery(now=self.now, lease_seconds=9) for store in (self.store, self.reference))
+        assert (ours is None) == (theirs is None)
+
+    @invariant()
+    def both_know_the_same(self) -> None:
+        assert [one.id for one in self.store.line()] == [one.id for one in self.reference.line()]
+        for job_id in (f"j{n}" for n in range(self.count)):
+            (ours, _) = self.same(lambda store, job_id=job_id: store.get(job_id))
+            self.same(lambda store, job_id=job_id: store.events(job_id))
+            if isinstance(ours, Job) and ours.state.is_final:
+                assert self.ended.setdefault(job_id, ours) == ours  # it ends once
+
+    def teardown(self) -> None:
+        self.store.close()
+
+
+def _plain(outcome: Any) -> Any:
+    """Without what differs by nature: tokens are random, and revisions count writes."""
+    if isinstance(outcome, Job):
+        return replace(outcome, lease_token=outcome.lease_token and "token", revision=0)
+    return outcome
+
+
+class SqliteHistories(Histories):
+    @initialize()
+    def begin(self) -> None:
+        pass
+
+    def open(self) -> JobStore:
+        self.folder = tempfile.TemporaryDirectory()
+        return SqliteStore(Path(self.folder.name) / "jobs.sqlite3", synchronous="normal")
+
+    def teardown(self) -> None:
+        super().teardown()
+        self.folder.cleanup()
+
+
+class PostgresHistories(Histories):
+    @initialize()
+    def begin(self) -> None:
+        pass
+
+    def open(self) -> JobStore:
+        return PostgresStore(new_database())
+
+
+TestHistoriesOnSqlite = SqliteHistories.TestCase
+TestHistoriesOnSqlite.settings = settings(max_examples=EXAMPLES, stateful_step_count=40, deadline=None, print_blob=True)
+TestHistoriesOnPostgres = PostgresHistories.TestCase
+TestHistoriesOnPostgres.settings = settings(
+    max_examples=max(5, EXAMPLES // 5), stateful_step_count=40, deadline=None, print_blob=True
+)
