@@ -43,7 +43,7 @@ setup: $(STAMPS)/dev ## virtual environment with everything for development
 
 .PHONY: demo
 demo: $(STAMPS)/engine ## edit a real photograph and write the picture to out/
-	$(BIN)/python -m hidream_edit edit examples/photo.jpg "make it a pencil sketch" --output out/demo.png --compare out/demo-compare.png
+	$(BIN)/python -m hidream_edit edit examples/photo.jpg "turn it into a snowy winter day" --output out/demo.png --compare out/demo-compare.png
 
 .PHONY: serve
 serve: $(STAMPS)/serve ## serve the API with the mini model

@@ -34,6 +34,9 @@ CROPS = {  # left, top, side as shares of the shorter side, beyond the whole squ
     "coffee.png": ((0.25, 0.0, 1.0), (0.4, 0.1, 0.7), (0.0, 0.2, 0.6)),
 }
 DRAWN_SEED, DRAWN_COUNT = 991, 3
+# Numbers are not enough: these pass by them, because black or gray is near a picture of few lines, or the source near
+# its own posterisation, but nobody would call them done.
+NOT_TO_THE_EYE = frozenset({"edges", "emboss", "posterize"})
 GAIN_DB, NEAR_BOUND_DB, WORDING_DB, MEAN_DB = 4.0, 3.0, 1.5, 25.0
 
 
@@ -146,7 +149,11 @@ def evaluate(
             ):
                 scores.setdefault(name, []).append(value)
         row: dict[str, Any] = {name: round(float(np.mean(values)), 2) for name, values in scores.items()}
-        row |= {"family": family, "supported": is_supported(row), "cases": len(scores["ours"])}
+        row |= {
+            "family": family,
+            "supported": is_supported(row) and family not in NOT_TO_THE_EYE,
+            "cases": len(scores["ours"]),
+        }
         rows.append(row)
         print(f"{family:14s} {row}", flush=True)
     return rows

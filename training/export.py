@@ -126,6 +126,7 @@ def export(*, transformer: Path, vae: Path, text: Path, out: Path, supported: se
     save_file(in_eight_bits(weights), part / "transformer" / "diffusion_pytorch_model.safetensors")
     decoder = autoencoder.AutoencoderDC.from_pretrained(vae)
     decoder.to(torch.bfloat16).save_pretrained(part / "vae")
+    _forget_origin(part / "vae" / "config.json")
     for name in COMPONENTS:
         if name.startswith(("text_encoder", "tokenizer")):
             shutil.copytree(text / name, part / name)
@@ -133,6 +134,13 @@ def export(*, transformer: Path, vae: Path, text: Path, out: Path, supported: se
     part.rename(out)
     size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
     print(f"{out}: {size / 1e6:.1f} MB", flush=True)
+
+
+def _forget_origin(config: Path) -> None:
+    """The library notes the folder that a model was read from, which is nobody's business."""
+    facts = json.loads(config.read_text())
+    facts.pop("_name_or_path", None)
+    _write(config, facts)
 
 
 def _write(file: Path, value: object) -> None:

@@ -23,23 +23,28 @@ def supported_in(report: dict[str, Any]) -> set[str]:
     return {row["family"] for row in report["families"] if row["supported"]}
 
 
-def write_documents(model: Path, evaluation: Path, hosted: Path | None = None) -> None:
-    """Put the model into the package, and its evaluation into the documents."""
+def write_documents(model: Path, evaluation: Path, hosted: Path | None = None, beside: Path | None = None) -> None:
+    """Put the model into the package, and its evaluation into the documents.
+
+    ``hosted``: an evaluation with the hosted page's settings; ``beside``: one with the model's own settings on the same
+    pictures.
+    """
     if model.resolve() != BUNDLED.resolve():
         shutil.rmtree(BUNDLED, ignore_errors=True)
         shutil.copytree(model, BUNDLED)
     report = json.loads((evaluation / "report.json").read_text())
     against = json.loads((hosted / "report.json").read_text()) if hosted else None
+    own = json.loads(((beside or evaluation) / "report.json").read_text())
     SHEETS.mkdir(parents=True, exist_ok=True)
     for sheet in evaluation.glob("*.jpg"):
         shutil.copy(sheet, SHEETS / sheet.name)
     before, _, rest = DOCUMENT.read_text().partition(BEGIN)
     _, _, after = rest.partition(END)
-    DOCUMENT.write_text(f"{before}{BEGIN}\n\n{measured(report, against)}\n{END}{after}")
+    DOCUMENT.write_text(f"{before}{BEGIN}\n\n{measured(report, against, own)}\n{END}{after}")
     (BUNDLED / "README.md").write_text(model_card(report))
 
 
-def measured(report: dict[str, Any], hosted: dict[str, Any] | None) -> str:
+def measured(report: dict[str, Any], hosted: dict[str, Any] | None, own: dict[str, Any]) -> str:
     """The part of the document that only numbers decide."""
     rows, outside = report["families"], report["outside"]
     summary = (
@@ -50,7 +55,7 @@ def measured(report: dict[str, Any], hosted: dict[str, Any] | None) -> str:
     )
     lines = [summary, ""]
     if hosted is not None:
-        lines += [_against_hosted(report, hosted), ""]
+        lines += [_against_hosted(own, hosted), ""]
     legend = (
         "PSNR in dB to the true edit, means over the held-out pictures. *copy*: the source itself; *bound*: the "
         "autoencoder's own picture of the true edit; *ours* and *unseen*: the model, in wordings that training drew "
@@ -84,9 +89,10 @@ def _against_hosted(report: dict[str, Any], hosted: dict[str, Any]) -> str:
     loss = sum(ours[family] - theirs[family] for family in shared) / len(shared)
     worst = max(shared, key=lambda family: ours[family] - theirs[family])
     cases = min(row["cases"] for row in hosted["families"])
+    pictures = "one held-out picture" if cases == 1 else f"{cases} held-out pictures"
     return (
         f"With the hosted page's settings (50 steps, guidance 3.5, image guidance 2) the mean over {len(shared)} "
-        f"families is {loss:.2f} dB below that of the model's own defaults ({cases} pictures per family; most in "
+        f"families is {loss:.2f} dB below that of the model's own defaults ({pictures} per family; most in "
         f"{worst.replace('_', ' ')}: {ours[worst] - theirs[worst]:.1f} dB)."
     )
 
@@ -121,8 +127,9 @@ def main() -> None:
     parser.add_argument("--model", type=Path, default=BUNDLED)
     parser.add_argument("--evaluation", type=Path, required=True)
     parser.add_argument("--hosted", type=Path, help="evaluation with the hosted page's settings")
+    parser.add_argument("--beside", type=Path, help="evaluation with the model's own settings on the same pictures")
     options = parser.parse_args()
-    write_documents(options.model, options.evaluation, options.hosted)
+    write_documents(options.model, options.evaluation, options.hosted, options.beside)
 
 
 if __name__ == "__main__":

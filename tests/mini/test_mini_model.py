@@ -45,20 +45,20 @@ def test_it_lists_the_edits_that_pass_and_an_example_of_each_is_recognised(edito
         for words in examples:
             settings = editor.engine.settle(EditInput(edit_instruction=words, seed=1))
             state = editor.engine.begin(Picture(8, 8, bytes(192)), settings)
-            assert state.warnings == (), (family, words)
+            assert not any("not recognised" in warning for warning in state.warnings), (family, words)
 
 
 @pytest.mark.parametrize("family", CHECKED)
 def test_a_family_passes_its_gate_on_two_held_out_pictures(editor: Editor, family: str) -> None:
     (row,) = evaluate(editor, size=256, pictures_max=2, families=(family,))
-    assert row["ours"] > row["copy"] + 3.5 or row["ours"] > row["bound"] - 3
-    assert row["unseen"] > row["ours"] - 2
+    assert row["ours"] > row["copy"] + 4
+    assert row["unseen"] > row["copy"] + 4
 
 
 def test_an_instruction_from_outside_gives_the_source_back_and_says_so(editor: Editor, pictures: list) -> None:  # type: ignore[type-arg]
     rng = default_rng(1)
     source = pictures[0]
-    for words in ("give him a moustache", "replace the cup with an elephant", outside(rng), outside(rng)):
+    for words in ("give him a moustache", "turn the car into a boat", outside(rng), outside(rng)):
         settings = editor.engine.settle(EditInput(edit_instruction=words, seed=1))
         state = editor.engine.begin(as_picture(source), settings)
         assert any("not recognised" in warning for warning in state.warnings), words

@@ -76,7 +76,7 @@ def test_the_evaluation_reports_and_draws(folder: Path) -> None:
     assert {"copy", "bound", "ours", "unseen", "ssim", "copy_ssim", "supported"} <= report["families"][0].keys()
     assert (folder / "evaluation" / "tone.jpg").exists()
     report["supported"], report["mean_supported"] = 0, None
-    assert "grayscale" in measured(report, report)
+    assert "grayscale" in measured(report, report, report)
     assert "Does not pass" in model_card(report)
     assert supported_in({"families": [{"family": "a", "supported": True}, {"family": "b", "supported": False}]}) == {
         "a"
