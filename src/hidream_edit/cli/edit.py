@@ -37,7 +37,11 @@ def edit(
     ] = None,
     seed: Annotated[int | None, typer.Option(help="The same seed gives the same bytes.", show_default="random")] = None,
     guidance_scale: Annotated[
-        float | None, typer.Option(help="How strictly the words are followed, 0 to 20.", show_default="the model's")
+        float | None,
+        typer.Option(
+            help="How strictly the words are followed, 0 to 20; up to 1 neither the next nor the negative prompt counts.",
+            show_default="the model's",
+        ),
     ] = None,
     image_guidance_scale: Annotated[
         float | None, typer.Option(help="How strictly the source is kept, 0 to 20.", show_default="the model's")

@@ -57,7 +57,7 @@ class Serving:
             f"callers   {'with a key' if self.has_keys else 'anybody on this machine (hidream-edit keys create NAME)'}",
             "",
             "try it    curl " + self.address + "/" + app + " -d '{\"image_url\": \"https://picsum.photos/600/400\", "
-            "\"edit_instruction\": \"make it a pencil sketch\"}'",
+            "\"edit_instruction\": \"make it snowy\"}'",
             f'          fal.config({{ proxyUrl: {{ url: "{self.address}/api/fal/proxy", when: "always" }} }})',
         ]  # fmt: skip
 
