@@ -39,7 +39,7 @@ def edit(
     guidance_scale: Annotated[
         float | None,
         typer.Option(
-            help="How strictly the words are followed, 0 to 20; up to 1 neither the next nor the negative prompt counts.",
+            help="How strictly the words are followed, 0 to 20; up to 1, no image guidance, no negative prompt.",
             show_default="the model's",
         ),
     ] = None,
