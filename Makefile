@@ -69,9 +69,14 @@ histories: setup ## 2,000 random histories of each store against the reference
 crash: setup ## kill -9 of servers and runners, 200 times over 1,000 jobs: nothing is lost, nothing ends twice
 	$(BIN)/python -W ignore benchmarks/crash.py
 
+$(STAMPS)/peers:
+	test -d .venv-peers || $(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/pip --disable-pip-version-check install --quiet litserve==0.2.19 bentoml==1.4.40
+	mkdir -p $(STAMPS) && touch $@
+
 .PHONY: bench-api
-bench-api: setup ## latency and throughput of the API with an engine that costs nothing
-	$(BIN)/python -W ignore benchmarks/api.py
+bench-api: setup $(STAMPS)/peers ## latency and throughput of the API with an engine that costs nothing, beside LitServe and BentoML
+	PYTHONPATH=. $(BIN)/python -W ignore benchmarks/api.py --peers .venv-peers/bin/python
 
 .PHONY: benchmark-gpu
 benchmark-gpu: setup ## one denoising step at the real size, beside the library's class; needs a CUDA device with 140 GB
@@ -104,4 +109,4 @@ lock: setup ## pin what is installed now
 
 .PHONY: clean
 clean: ## remove the environment and everything built
-	rm -rf $(VENV) $(STAMPS) dist build out .coverage htmlcov
+	rm -rf $(VENV) .venv-peers $(STAMPS) dist build out .coverage htmlcov

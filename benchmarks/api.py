@@ -1,9 +1,10 @@
-"""The durable path with an engine that costs nothing: how long a call takes, and how many fit into a second.
+"""The durable path with an engine that costs nothing, beside two servers that store nothing.
 
     make bench-api
 
-Starts `hidream-edit serve --model null` as a process of its own, on SQLite with `synchronous=full`, and speaks to it
-over loopback. Prints one JSON object; whoever runs it puts the numbers into benchmarks/LOG.md.
+Starts `hidream-edit serve --model null` on SQLite with `synchronous=full` and on PostgreSQL, LitServe and BentoML with
+a model that does nothing, each as processes of their own, one after the other, and speaks to each over loopback with
+the same client. Prints one JSON object; whoever runs it puts the numbers into benchmarks/LOG.md.
 """
 
 from __future__ import annotations
@@ -19,9 +20,12 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import httpx
 import psutil
 from PIL import Image
@@ -29,6 +33,8 @@ from PIL import Image
 APP = "/fal-ai/hidream-e1-full"
 PORT = 8974
 URL = f"http://127.0.0.1:{PORT}"
+PEERS = Path(__file__).parent / "peers"
+Call = Callable[[aiohttp.ClientSession], Awaitable[None]]
 
 
 def an_input() -> dict[str, object]:
@@ -38,29 +44,49 @@ def an_input() -> dict[str, object]:
     return {"image_url": uri, "edit_instruction": "x", "num_inference_steps": 1, "seed": 1}
 
 
+BODY = json.dumps(an_input()).encode()
+JSON = {"content-type": "application/json"}
+
+
+def post(path: str) -> Call:
+    async def call(client: aiohttp.ClientSession) -> None:
+        async with client.post(URL + path, data=BODY, headers=JSON) as response:
+            response.raise_for_status()
+            await response.read()
+
+    return call
+
+
+def get(path: str) -> Call:
+    async def call(client: aiohttp.ClientSession) -> None:
+        async with client.get(URL + path) as response:
+            response.raise_for_status()
+            await response.read()
+
+    return call
+
+
 def milliseconds(seconds: list[float]) -> dict[str, float]:
     ordered = sorted(seconds)
     at = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
     return {name: round(1000 * ordered[int(share * (len(ordered) - 1))], 2) for name, share in at.items()}
 
 
-async def many(count: int, clients: int, call: Any) -> tuple[float, list[float]]:
-    """Calls per second, and how long each took."""
+async def many(count: int, clients: int, call: Call) -> dict[str, float]:
+    """Calls per second, and how long they took."""
     seconds: list[float] = []
     left = iter(range(count))
-    limits = httpx.Limits(max_connections=clients, max_keepalive_connections=clients)
-    async with httpx.AsyncClient(base_url=URL, timeout=60, limits=limits) as client:
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=clients)) as client:
 
         async def work() -> None:
             for _ in left:
                 began = time.perf_counter()
-                response = await call(client)
-                response.raise_for_status()
+                await call(client)
                 seconds.append(time.perf_counter() - began)
 
         began = time.perf_counter()
         await asyncio.gather(*(work() for _ in range(clients)))
-        return round(count / (time.perf_counter() - began), 1), seconds
+        return {"per second": round(count / (time.perf_counter() - began), 1), **milliseconds(seconds)}
 
 
 def disk_commit_milliseconds(folder: Path) -> float:
@@ -76,73 +102,102 @@ def disk_commit_milliseconds(folder: Path) -> float:
     return round(1000 * sorted(seconds)[50], 3)
 
 
-async def measure(server: subprocess.Popen[bytes], data: Path) -> dict[str, Any]:
-    """All numbers."""
-    body = an_input()
-    report: dict[str, Any] = {"disk, one durable write, ms": disk_commit_milliseconds(data)}
-    await many(20, 1, lambda client: client.post(APP, json=body))
-    _, seconds = await many(200, 1, lambda client: client.post(APP, json=body))
-    report["synchronous call, 1 client, ms"] = milliseconds(seconds)
-    report["synchronous calls per second, 32 clients"], seconds = await many(
-        800, 32, lambda client: client.post(APP, json=body)
-    )
-    report["synchronous call, 32 clients, ms"] = milliseconds(seconds)
+async def synchronous(path: str) -> dict[str, Any]:
+    await many(50, 4, post(path))
+    return {
+        "synchronous, 1 client": await many(300, 1, post(path)),
+        "synchronous, 32 clients": await many(2000, 32, post(path)),
+    }
+
+
+async def ours(server: psutil.Process) -> dict[str, Any]:
+    """Everything that has a goal."""
+    report = await synchronous(APP)
     async with httpx.AsyncClient(base_url=URL) as client:
-        request_id = (await client.post(f"/queue{APP}", json=body)).json()["request_id"]
+        request_id = (await client.post(f"/queue{APP}", content=BODY)).json()["request_id"]
     status = f"/queue{APP}/requests/{request_id}/status"
-    report["status polls per second, 16 clients"], seconds = await many(4000, 16, lambda client: client.get(status))
-    _, seconds = await many(1000, 1, lambda client: client.get(status))
-    report["status poll, 1 client, ms"] = milliseconds(seconds)
-    report["submits per second, 64 clients"], seconds = await many(
-        1500, 64, lambda client: client.post(f"/queue{APP}", json=body)
-    )
-    report["submit, 64 clients, ms"] = milliseconds(seconds)
-    api = psutil.Process(server.pid)
-    await asyncio.sleep(20)  # the line runs empty
-    before, began = api.cpu_times(), time.perf_counter()
+    report["status poll, 16 clients"] = await many(8000, 16, get(status))
+    report["status poll, 1 client"] = await many(2000, 1, get(status))
+    report["submit, 64 clients"] = await many(4000, 64, post(f"/queue{APP}"))
+    while (await _line_length()) > 0:  # noqa: ASYNC110 - the server is another process
+        await asyncio.sleep(0.5)
+    await asyncio.sleep(2)
+    before, began = server.cpu_times(), time.perf_counter()
     await asyncio.sleep(10)
-    after = api.cpu_times()
+    after = server.cpu_times()
     used = (after.user + after.system - before.user - before.system) / (time.perf_counter() - began)
-    report["idle, share of a core"] = round(used, 4)
-    report["API process, MiB"] = round(api.memory_info().rss / 2**20, 1)
+    report["API process, idle, share of a core"] = round(used, 4)
+    report["API process, MiB"] = round(server.memory_info().rss / 2**20, 1)
+    return report
+
+
+async def _line_length() -> int:
+    async with httpx.AsyncClient(base_url=URL) as client:
+        submitted = (await client.post(f"/queue{APP}", content=BODY)).json()
+        status = (await client.get(f"/queue{APP}/requests/{submitted['request_id']}/status")).json()
+        return int(status.get("queue_position", 0))
+
+
+@contextmanager
+def started(command: list[str], ready: str, **options: Any) -> Iterator[psutil.Process]:
+    """A server, once it answers."""
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **options)
+    try:
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                if httpx.get(URL + ready, timeout=2).status_code == 200:
+                    break
+            except httpx.HTTPError:
+                pass
+            if time.monotonic() > deadline or server.poll() is not None:
+                raise RuntimeError(f"{command} did not start")
+            time.sleep(0.1)
+        yield psutil.Process(server.pid)
+    finally:
+        for child in psutil.Process(server.pid).children(recursive=True) if server.poll() is None else ():
+            child.terminate()
+        server.terminate()
+        server.wait(30)
+
+
+def measure_ours(database: str | None) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-W", "ignore", "-m", "hidream_edit", "serve", "--model", "null"]
+        command += ["--port", str(PORT), "--data", folder]
+        command += ["--database", database] if database else []
+        with started(command, "/health/ready") as server:
+            return asyncio.run(ours(server))
+
+
+def measure_peers(python: Path) -> dict[str, Any]:
+    report = {}
+    with started([str(python), str(PEERS / "litserve_null.py"), str(PORT)], "/health"):
+        report["LitServe"] = asyncio.run(synchronous("/predict"))
+    bentoml = [str(python), "-m", "bentoml", "serve", "bentoml_null:Null", "--port", str(PORT), "--host", "127.0.0.1"]
+    with started(bentoml, "/readyz", cwd=PEERS, env={**os.environ, "BENTOML_DO_NOT_TRACK": "true"}):
+        report["BentoML"] = asyncio.run(synchronous("/predict"))
     return report
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--database", help="postgresql:// address; SQLite without it")
+    parser.add_argument("--peers", type=Path, help="interpreter of an environment with litserve and bentoml")
+    parser.add_argument("--only", choices=["sqlite", "postgres", "peers"], help="a part of it")
     options = parser.parse_args()
+    report: dict[str, Any] = {"python": platform.python_version()}
     with tempfile.TemporaryDirectory() as folder:
-        command = [
-            sys.executable,
-            "-W",
-            "ignore",
-            "-m",
-            "hidream_edit",
-            "serve",
-            "--model",
-            "null",
-            "--port",
-            str(PORT),
-        ]
-        command += ["--data", folder] + (["--database", options.database] if options.database else [])
-        server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        try:
-            deadline = time.monotonic() + 30
-            while time.monotonic() < deadline:
-                try:
-                    if httpx.get(f"{URL}/health/ready").status_code == 200:
-                        break
-                except httpx.HTTPError:
-                    pass
-                time.sleep(0.1)
-            report = asyncio.run(measure(server, Path(folder)))
-        finally:
-            server.terminate()
-            server.wait()
-    about = {"store": "postgres" if options.database else "sqlite, full", "python": platform.python_version()}
-    print(json.dumps(about | report, indent=1))
+        report["disk, one durable write, ms"] = disk_commit_milliseconds(Path(folder))
+    if options.only in (None, "sqlite"):
+        report["SQLite, full"] = measure_ours(None)
+    if options.only in (None, "postgres"):
+        from tests.support.postgres import new_database
+
+        report["PostgreSQL"] = measure_ours(new_database())
+    if options.peers is not None and options.only in (None, "peers"):
+        report |= measure_peers(options.peers)
+    print(json.dumps(report, indent=1))
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ STORES: dict[str, Callable[[Path], JobStore]] = {
     "memory": lambda _: MemoryStore(),
 }
 LEASE = 30.0
+INPUT = {"image_url": "data:,x"}
 
 
 @pytest.fixture(params=STORES)
@@ -33,7 +35,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[JobStore]:
 
 
 def new(name: str, caller: str = "alice", **fields: Any) -> NewJob:
-    return NewJob(id=name, caller=caller, input={"image_url": "data:,x"}, **fields)
+    return NewJob(id=name, caller=caller, input=INPUT, **fields)
 
 
 def submit(store: JobStore, *names: str, now: float = 0.0, **fields: Any) -> None:
@@ -60,6 +62,18 @@ def test_a_job_is_what_was_submitted(store: JobStore) -> None:
     assert store.get("a") == job
     assert (job.state, job.queued_at, job.attempt, job.input) == (JobState.QUEUED, 5.0, 0, {"image_url": "data:,x"})
     assert (job.priority, job.webhook_url, job.wants_previews, job.keep_seconds) == (1, "https://x", True, 7)
+
+
+def test_inputs_which_may_be_megabytes_come_with_a_claim_and_are_left_out_of_what_many_follow(store: JobStore) -> None:
+    submit(store, "a")
+    assert claim(store).input == store.get("a").input == INPUT
+    assert [job.input for job in [*store.changed_since(0), *store.recent(9), store.cancel("a", now=2)]] == [{}, {}, {}]
+
+
+def test_the_recent_jobs_are_those_submitted_last(store: JobStore) -> None:
+    submit(store, "a", "b", "c")
+    store.cancel("a", now=1)
+    assert [job.id for job in store.recent(2)] == ["c", "b"]
 
 
 def test_an_unknown_id_is_not_found(store: JobStore) -> None:
@@ -120,7 +134,7 @@ def test_completing_stores_the_output_and_ends_the_lease(store: JobStore) -> Non
     assert (done.state, done.output, done.finished_at, done.lease_token) == (
         JobState.COMPLETED, {"images": []}, 9.0, None,
     )  # fmt: skip
-    assert store.get("a") == done
+    assert store.get("a") == replace(done, input=INPUT)
 
 
 def test_a_failure_keeps_its_kind_field_and_context(store: JobStore) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 from hidream_edit.domain.errors import JobNotFound, QueueFull, StoreUnavailable
 from hidream_edit.domain.interfaces import Submit
 from hidream_edit.domain.job import Job, JobState, NewJob
-from hidream_edit.queue.pace import Pace, waited
+from hidream_edit.queue.hints import waited
 from hidream_edit.queue.sqlite.store import SqliteStore
 from hidream_edit.queue.submitter import Submitter
 from hidream_edit.queue.watcher import Watcher
@@ -175,5 +176,5 @@ def test_counts_say_what_is_in_memory(tmp_path: Path) -> None:
 
 def test_looking_ends_with_the_change_or_with_the_time() -> None:
     numbers = itertools.chain([1, 1, 2], itertools.repeat(2))
-    assert waited(lambda: next(numbers), 1, seconds_max=5, pace=Pace(0.0, 0.0)) == 2
-    assert waited(lambda: 1, 1, seconds_max=0.01, pace=Pace(0.001, 0.001)) == 1
+    assert waited(lambda: next(numbers), 1, seconds_max=5, pause=lambda _: None) == 2
+    assert waited(lambda: 1, 1, seconds_max=0.01, pause=time.sleep) == 1

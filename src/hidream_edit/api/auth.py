@@ -17,7 +17,7 @@ from hidream_edit.domain.errors import HidreamEditError
 from hidream_edit.domain.keys import KeyStore, opens
 
 ANONYMOUS = "anonymous"
-KEYS_REMEMBERED, SECONDS_REMEMBERED = 1000, 5.0
+KEYS_REMEMBERED, SECONDS_REMEMBERED, SECONDS_OPEN = 1000, 5.0, 1.0
 TOKEN_QUERY = "fal_jwt_token"  # noqa: S105 - the name of a parameter
 
 
@@ -38,6 +38,7 @@ class Authenticator:
     def __init__(self, keys: KeyStore, *, open_without_keys: bool, token_secret: bytes) -> None:
         self._keys, self._open, self._token_secret = keys, open_without_keys, token_secret
         self._remembered: OrderedDict[str, tuple[float, str]] = OrderedDict()
+        self._has_no_keys_until = 0.0
 
     async def caller(self, headers: Headers, query: QueryParams) -> Caller:
         """The caller behind a request.
@@ -53,9 +54,19 @@ class Authenticator:
             return Caller(self._caller_of_token(credential.strip()))
         if scheme.lower() in ("key", "bearer") and credential:
             return Caller(await self._caller_of_key(credential.strip()))
-        if self._open and await asyncio.to_thread(self._keys.is_empty):
+        if await self._is_open():
             return Caller(ANONYMOUS)
         raise NotAuthenticated
+
+    async def _is_open(self) -> bool:
+        """Whether nobody needs a key; the first key closes the door within a second."""
+        if not self._open:
+            return False
+        if time.monotonic() >= self._has_no_keys_until:
+            if not await asyncio.to_thread(self._keys.is_empty):
+                return False
+            self._has_no_keys_until = time.monotonic() + SECONDS_OPEN
+        return True
 
     async def _caller_of_key(self, credential: str) -> str:
         # A key is looked up once in a few seconds, not with every poll; a revoked one works that much longer.
@@ -66,7 +77,7 @@ class Authenticator:
         key_id, _, secret = credential.partition(":")
         key = await asyncio.to_thread(self._keys.find, key_id)
         if key is None or not opens(key, secret):
-            if self._open and await asyncio.to_thread(self._keys.is_empty):
+            if await self._is_open():
                 return ANONYMOUS  # clients insist on sending some key
             raise NotAuthenticated
         self._remembered[digest] = (time.monotonic() + SECONDS_REMEMBERED, key.id)

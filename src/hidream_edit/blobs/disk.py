@@ -1,23 +1,25 @@
-"""Blobs in a folder: a file of bytes beside a small file of facts."""
+"""Blobs in a folder, one file each: a line of facts, then the bytes."""
 
 from __future__ import annotations
 
 import json
+import os
 import re
 import secrets
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
+from typing import BinaryIO
 
 from hidream_edit.domain.errors import BlobNotFound
 from hidream_edit.domain.interfaces import BlobFacts
 
 PIECE_BYTES = 256 * 1024
+PART, PART_KEEP_SECONDS = ".part", 24 * 3600.0
 _ID = re.compile(r"[A-Za-z0-9_-]{16,80}")
 
 
 class DiskBlobs:
-    """See `BlobStore`. The facts are written last, so a blob without them is not there."""
+    """See `BlobStore`. A blob is on the disk before anybody hears of it, and whole or not there."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -35,57 +37,62 @@ class DiskBlobs:
     ) -> BlobFacts:
         name = blob_id or secrets.token_urlsafe(24)
         place = self._place(name)
-        place.parent.mkdir(exist_ok=True)
-        part = place.with_suffix(f".{secrets.token_hex(4)}.part")
-        size = 0
+        expires_at = None if keep_seconds is None else now + keep_seconds
+        header = json.dumps(
+            {"content_type": content_type, "created_at": now, "expires_at": expires_at, "file_name": file_name}
+        )
+        part, size = place.with_suffix(f".{secrets.token_hex(4)}{PART}"), 0
         try:
-            with part.open("wb") as file:
+            with _created(part) as file:
+                file.write(header.encode() + b"\n")
                 for piece in pieces:
                     size += len(piece)
                     file.write(piece)
-            expires_at = None if keep_seconds is None else now + keep_seconds
-            facts = BlobFacts(name, content_type, size, now, expires_at, file_name)
+                file.flush()
+                os.fsync(file.fileno())
             part.replace(place)
         except BaseException:
             part.unlink(missing_ok=True)
             raise
-        beside = place.with_suffix(".json.part")
-        beside.write_text(json.dumps(asdict(facts)), encoding="utf-8")
-        beside.replace(place.with_suffix(".json"))
-        return facts
+        _sync_folder(place.parent)
+        return BlobFacts(name, content_type, size, now, expires_at, file_name)
 
     def facts(self, blob_id: str, *, now: float) -> BlobFacts:
-        try:
-            facts = BlobFacts(**json.loads(self._place(blob_id).with_suffix(".json").read_text(encoding="utf-8")))
-        except FileNotFoundError as missing:
-            raise BlobNotFound(blob_id) from missing
-        if facts.expires_at is not None and facts.expires_at <= now:
-            raise BlobNotFound(blob_id)
-        return facts
+        with self._opened(blob_id) as file:
+            return _read_facts(file, blob_id, now=now)
 
     def read(self, blob_id: str, *, now: float, start: int = 0, length: int | None = None) -> Iterator[bytes]:
-        facts = self.facts(blob_id, now=now)
-        left = facts.size - start if length is None else length
+        file = self._opened(blob_id)
         try:
-            file = self._place(blob_id).open("rb")
-        except FileNotFoundError as missing:
-            raise BlobNotFound(blob_id) from missing
-        return _pieces(file, start, left)
+            facts = _read_facts(file, blob_id, now=now)
+            file.seek(start, os.SEEK_CUR)
+        except BaseException:
+            file.close()
+            raise
+        return _pieces(file, facts.size - start if length is None else length)
 
     def delete(self, blob_id: str) -> None:
-        place = self._place(blob_id)
-        place.with_suffix(".json").unlink(missing_ok=True)
-        place.unlink(missing_ok=True)
+        self._place(blob_id).unlink(missing_ok=True)
 
     def prune(self, *, now: float) -> int:
         count = 0
-        for file in self._folder.glob("*/*.json"):
+        for file in self._folder.glob("*/*"):
+            if file.suffix == PART:
+                if now - file.stat().st_mtime > PART_KEEP_SECONDS:  # whoever wrote it was killed
+                    file.unlink(missing_ok=True)
+                continue
             try:
-                self.facts(file.stem, now=now)
+                self.facts(file.name, now=now)
             except BlobNotFound:
-                self.delete(file.stem)
+                file.unlink(missing_ok=True)
                 count += 1
         return count
+
+    def _opened(self, blob_id: str) -> BinaryIO:
+        try:
+            return self._place(blob_id).open("rb")
+        except FileNotFoundError as missing:
+            raise BlobNotFound(blob_id) from missing
 
     def _place(self, blob_id: str) -> Path:
         """A file below the folder; ids that could lead elsewhere name no blob."""
@@ -94,9 +101,34 @@ class DiskBlobs:
         return self._folder / blob_id[:2] / blob_id
 
 
-def _pieces(file: object, start: int, left: int) -> Iterator[bytes]:
-    with file as opened:  # type: ignore[attr-defined]
-        opened.seek(start)
-        while left > 0 and (piece := opened.read(min(PIECE_BYTES, left))):
+def _created(file: Path) -> BinaryIO:
+    try:
+        return file.open("xb")
+    except FileNotFoundError:
+        file.parent.mkdir(exist_ok=True)
+        return file.open("xb")
+
+
+def _sync_folder(folder: Path) -> None:
+    """A file that was renamed into a folder outlives a power cut only when the folder is on the disk too."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _read_facts(file: BinaryIO, blob_id: str, *, now: float) -> BlobFacts:
+    """Facts from the start of a file, which is then left at the first of its bytes."""
+    stored = json.loads(file.readline())
+    facts = BlobFacts(blob_id, size=os.fstat(file.fileno()).st_size - file.tell(), **stored)
+    if facts.expires_at is not None and facts.expires_at <= now:
+        raise BlobNotFound(blob_id)
+    return facts
+
+
+def _pieces(file: BinaryIO, left: int) -> Iterator[bytes]:
+    with file:
+        while left > 0 and (piece := file.read(min(PIECE_BYTES, left))):
             left -= len(piece)
             yield piece

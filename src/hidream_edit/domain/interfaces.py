@@ -107,7 +107,10 @@ class JobStore(Protocol):
         """
 
     def get(self, job_id: str) -> Job:
-        """Raises JobNotFound."""
+        """The job with its input, which only `submit`, `claim` and this one give. Raises JobNotFound."""
+
+    def recent(self, limit: int) -> list[Job]:
+        """The jobs that were submitted last, newest first."""
 
     def events(self, job_id: str, *, after: int = 0) -> list[Event]:
         """Events with larger numbers than ``after``."""

@@ -75,7 +75,6 @@ class Job:
 
     id: str
     caller: str
-    input: Mapping[str, Any]
     state: JobState
     priority: Priority
     sequence: int  # order of submits
@@ -97,6 +96,8 @@ class Job:
     cancel_requested: bool = False
     output: Mapping[str, Any] | None = None
     failure: Failure | None = None
+    # Left out where many jobs are listed or followed: it may be megabytes.
+    input: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def moved(job: Job, to: JobState) -> Job:

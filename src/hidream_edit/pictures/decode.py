@@ -6,6 +6,7 @@ import contextlib
 import io
 import warnings
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
@@ -166,6 +167,7 @@ def _unknown_format(data: bytes) -> PictureUnreadable:
     return PictureUnreadable(f"this is not a picture in a known format; {', '.join(formats)} are taken")
 
 
+@cache
 def _has_heic() -> bool:
     try:
         import pillow_heif  # type: ignore[import-not-found,unused-ignore]

@@ -7,13 +7,14 @@ import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from hidream_edit.domain.deliveries import Delivery, DeliveryAttempt
 from hidream_edit.domain.errors import JobFinished, JobNotFound, LeaseLost, QueueFull
 from hidream_edit.domain.interfaces import RunnerFacts, RunnerState, Submit, Waiting
 from hidream_edit.domain.job import Event, EventLevel, Failure, Job, JobState, NewEvent, NewJob, Priority, moved
+from hidream_edit.queue.hints import waited
 
 SILENT_SECONDS = 3600.0  # after which a runner that said nothing is forgotten
 TOO_LATE = Failure("request_timeout", "Request timed out")
@@ -38,8 +39,8 @@ class SqlStore(ABC):
         """Run a named statement; returns how many rows it changed."""
 
     @abstractmethod
-    def wait(self, revision: int, *, seconds_max: float) -> int:
-        """See `JobStore`."""
+    def pause(self, seconds: float) -> None:
+        """Sleep until somebody changes something, as far as that can be known."""
 
     @abstractmethod
     def schema(self) -> int:
@@ -81,7 +82,7 @@ class SqlStore(ABC):
         if job.idempotency_key is not None:
             earlier = self._one("job_by_key", caller=job.caller, idempotency_key=job.idempotency_key)
             if earlier is not None:
-                return _job(earlier)
+                return self._with_input(_job(earlier))
         if submit.waiting_max is not None and (waiting := self._number("count_queued")) > submit.waiting_max:
             return QueueFull(waiting, submit.waiting_max)
         stored = self._written(
@@ -92,7 +93,6 @@ class SqlStore(ABC):
             priority=int(job.priority),
             turn=self._number("next_turn", caller=job.caller),
             attempts_max=job.attempts_max,
-            input=json.dumps(job.input),
             wants_previews=job.wants_previews,
             webhook_url=job.webhook_url,
             origin=job.origin,
@@ -101,9 +101,10 @@ class SqlStore(ABC):
             start_deadline=job.start_deadline,
             keep_seconds=job.keep_seconds,
         )
-        if submit.failure is None:
-            return stored
-        return self._finished(stored, JobState.FAILED, now=now, failure=submit.failure)
+        self.execute("insert_input", id=job.id, input=json.dumps(job.input))
+        if submit.failure is not None:
+            stored = self._finished(stored, JobState.FAILED, now=now, failure=submit.failure)
+        return replace(stored, input=job.input)
 
     def claim(self, *, runner_id: str, now: float, lease_seconds: float) -> Job | None:
         if self._number("count_queued") == 0:  # a reader's look, so that idle runners never write
@@ -120,7 +121,7 @@ class SqlStore(ABC):
             if row is None:
                 return None
             self.execute("advance_turn", turn=row["turn"])
-            return _job(row)
+            return self._with_input(_job(row))
 
     def extend(self, leases: Sequence[str], *, now: float, lease_seconds: float) -> Mapping[str, bool]:
         held = {}
@@ -224,8 +225,17 @@ class SqlStore(ABC):
             raise JobNotFound(job_id)
         return _job(row)
 
+    def _with_input(self, job: Job) -> Job:
+        row = self._one("input_of_job", id=job.id)
+        if row is None:
+            raise JobNotFound(job.id)  # pruned since it was read
+        return replace(job, input=json.loads(row["input"]))
+
     def get(self, job_id: str) -> Job:
-        return self._known(job_id)
+        return self._with_input(self._known(job_id))
+
+    def recent(self, limit: int) -> list[Job]:
+        return [_job(row) for row in self._all("recent_jobs", limit=limit)]
 
     def events(self, job_id: str, *, after: int = 0) -> list[Event]:
         return [_event(row) for row in self._all("events_after", job_id=job_id, after=after)]
@@ -235,6 +245,9 @@ class SqlStore(ABC):
 
     def revision(self) -> int:
         return self._number("current_revision")
+
+    def wait(self, revision: int, *, seconds_max: float) -> int:
+        return waited(self.revision, revision, seconds_max=seconds_max, pause=self.pause)
 
     def line(self) -> list[Waiting]:
         return [Waiting(row["id"], row["priority"]) for row in self._all("line")]
@@ -313,7 +326,6 @@ def _job(row: Row) -> Job:
         | {
             "state": JobState(values["state"]),
             "priority": Priority(values["priority"]),
-            "input": json.loads(values["input"]),
             "output": None if values["output"] is None else json.loads(values["output"]),
             "failure": None if failure is None else Failure(**json.loads(failure)),
             "wants_previews": bool(values["wants_previews"]),

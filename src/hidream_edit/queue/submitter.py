@@ -6,6 +6,7 @@ import asyncio
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable
 
 from hidream_edit.domain.errors import QueueFull
@@ -15,6 +16,7 @@ from hidream_edit.domain.job import Job
 logger = logging.getLogger(__name__)
 
 GROUP_MAX = 256
+TURN_SECONDS = 0.001  # between two commits: the next group gathers, and other processes get their turn at the database
 Pending = tuple[Submit, asyncio.AbstractEventLoop, "asyncio.Future[Job]"]
 
 
@@ -64,6 +66,7 @@ class Submitter:
                     self._line.put(entry)
             if group:
                 self._store_group(group)
+                time.sleep(TURN_SECONDS)
 
     def _store_group(self, group: list[Pending]) -> None:
         try:
@@ -74,17 +77,19 @@ class Submitter:
             # Nobody was answered, so nothing that was acknowledged is lost.
             logger.exception("a group of submits was not stored")
             outcomes = [failure] * len(group)
-        for (_, loop, stored), outcome in zip(group, outcomes, strict=True):
+        settled = [(stored, outcome) for (_, _, stored), outcome in zip(group, outcomes, strict=True)]
+        for loop in {loop for _, loop, _ in group}:
             try:
-                loop.call_soon_threadsafe(_settle, stored, outcome)
+                loop.call_soon_threadsafe(_settle, [pair for pair in settled if pair[0].get_loop() is loop])
             except RuntimeError:  # the loop ended in the meantime
-                logger.warning("a submit was stored after its server had stopped")
+                logger.warning("submits were stored after their server had stopped")
 
 
-def _settle(stored: asyncio.Future[Job], outcome: Job | Exception) -> None:
-    if stored.done():
-        return
-    if isinstance(outcome, Exception):
-        stored.set_exception(outcome)
-    else:
-        stored.set_result(outcome)
+def _settle(pairs: list[tuple[asyncio.Future[Job], Job | Exception]]) -> None:
+    for stored, outcome in pairs:
+        if stored.done():
+            continue
+        if isinstance(outcome, Exception):
+            stored.set_exception(outcome)
+        else:
+            stored.set_result(outcome)

@@ -12,6 +12,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 from hidream_edit.domain.interfaces import JobStore
 from hidream_edit.domain.job import Job, JobState
@@ -34,6 +35,7 @@ class Watcher:
         self._jobs: OrderedDict[str, Job] = OrderedDict()
         self._positions: dict[str, int] = {}
         self._line_read_at, self._line_is_old = 0.0, True
+        self._arrived: dict[str, int] = {}  # queued jobs that came after the line was read, and their places behind it
         self._followers: dict[str, set[asyncio.Event]] = {}
         self._revision = store.revision()
         self._stopped = threading.Event()
@@ -78,8 +80,11 @@ class Watcher:
         known = self._jobs.get(job.id)
         if known is None or known.state is not job.state:
             self._line_is_old = True
+            if job.state is JobState.QUEUED and job.id not in self._positions:
+                self._arrived.setdefault(job.id, len(self._arrived))
         if known is None or known.revision <= job.revision:
-            self._jobs[job.id] = job
+            # Inputs may be megabytes, and nobody who follows a job needs them.
+            self._jobs[job.id] = replace(job, input={}) if job.input else job
             self._jobs.move_to_end(job.id)
         while len(self._jobs) > JOBS_KEPT:
             self._jobs.popitem(last=False)
@@ -101,13 +106,18 @@ class Watcher:
         self._publish([job])
 
     async def position(self, job_id: str) -> int:
-        """How many jobs are ahead in the line; from a snapshot that is at most a quarter of a second old."""
+        """How many jobs are ahead in the line; from a snapshot that is at most a quarter of a second old.
+
+        A job that came after the snapshot is taken to stand behind it, in the order of arrival.
+        """
         now = time.monotonic()
-        if self._line_is_old and (now - self._line_read_at > LINE_SECONDS or job_id not in self._positions):
+        if self._line_is_old and now - self._line_read_at > LINE_SECONDS:
             self._line_read_at, self._line_is_old = now, False
             line = await asyncio.to_thread(self._store.line)
             self._positions = {waiting.id: place for place, waiting in enumerate(line)}
-        return self._positions.get(job_id, 0)
+            self._arrived.clear()
+        place = self._positions.get(job_id)
+        return len(self._positions) + self._arrived.get(job_id, 0) if place is None else place
 
     async def follow(self, job_id: str, *, idle_seconds: float) -> AsyncIterator[Job | None]:
         """The job now and after each change, to its end; None when nothing changed for ``idle_seconds``.

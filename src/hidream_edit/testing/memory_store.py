@@ -24,6 +24,7 @@ class MemoryStore:
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
         self._jobs: dict[str, Job] = {}
+        self._inputs: dict[str, Mapping[str, Any]] = {}
         self._turns: dict[str, int] = {}
         self._events: dict[str, list[Event]] = {}
         self._runners: dict[str, RunnerFacts] = {}
@@ -47,7 +48,7 @@ class MemoryStore:
         if new.idempotency_key is not None:
             for job in self._jobs.values():
                 if (job.caller, job.idempotency_key) == (new.caller, new.idempotency_key):
-                    return job
+                    return self._with_input(job)
         waiting = self.line()
         if waiting_max is not None and len(waiting) > waiting_max:
             return QueueFull(len(waiting), waiting_max)
@@ -57,7 +58,6 @@ class MemoryStore:
         job = Job(
             id=new.id,
             caller=new.caller,
-            input=new.input,
             state=JobState.QUEUED,
             priority=new.priority,
             sequence=self._sequence,
@@ -72,9 +72,14 @@ class MemoryStore:
             idempotency_key=new.idempotency_key,
             start_deadline=new.start_deadline,
         )
-        self._events[new.id] = []
+        self._events[new.id], self._inputs[new.id] = [], new.input
         stored = self._kept(job)
-        return stored if failure is None else self._finished(stored, JobState.FAILED, now=now, failure=failure)
+        if failure is not None:
+            stored = self._finished(stored, JobState.FAILED, now=now, failure=failure)
+        return self._with_input(stored)
+
+    def _with_input(self, job: Job) -> Job:
+        return replace(job, input=self._inputs[job.id])
 
     def _kept(self, job: Job) -> Job:
         self._revision += 1
@@ -88,16 +93,15 @@ class MemoryStore:
                 job = self._jobs[waiting.id]
                 if job.start_deadline is None or job.start_deadline > now:
                     self._turn = max(self._turn, self._turns[job.id])
-                    return self._kept(
-                        replace(
-                            moved(job, JobState.RUNNING),
-                            attempt=job.attempt + 1,
-                            started_at=now,
-                            runner_id=runner_id,
-                            lease_token=uuid.uuid4().hex,
-                            lease_expires_at=now + lease_seconds,
-                        )
+                    claimed = replace(
+                        moved(job, JobState.RUNNING),
+                        attempt=job.attempt + 1,
+                        started_at=now,
+                        runner_id=runner_id,
+                        lease_token=uuid.uuid4().hex,
+                        lease_expires_at=now + lease_seconds,
                     )
+                    return self._with_input(self._kept(claimed))
             return None
 
     def extend(self, leases: Sequence[str], *, now: float, lease_seconds: float) -> Mapping[str, bool]:
@@ -175,18 +179,25 @@ class MemoryStore:
 
     def cancel(self, job_id: str, *, now: float) -> Job:
         with self._lock:
-            job = self.get(job_id)
+            job = self._known(job_id)
             if job.state.is_final:
                 raise JobFinished(job_id)
             if job.state is JobState.QUEUED:
                 return self._finished(job, JobState.CANCELLED, now=now)
             return self._kept(replace(job, cancel_requested=True))
 
+    def _known(self, job_id: str) -> Job:
+        if job_id not in self._jobs:
+            raise JobNotFound(job_id)
+        return self._jobs[job_id]
+
     def get(self, job_id: str) -> Job:
         with self._lock:
-            if job_id not in self._jobs:
-                raise JobNotFound(job_id)
-            return self._jobs[job_id]
+            return self._with_input(self._known(job_id))
+
+    def recent(self, limit: int) -> list[Job]:
+        with self._lock:
+            return sorted(self._jobs.values(), key=lambda job: -job.sequence)[:limit]
 
     def events(self, job_id: str, *, after: int = 0) -> list[Event]:
         with self._lock:
@@ -276,7 +287,14 @@ class MemoryStore:
                 if job.finished_at is not None and job.finished_at + job.keep_seconds <= now
             ]
             for job_id in old:
-                for kept in (self._jobs, self._turns, self._events, self._deliveries, self._attempts):
+                for kept in (
+                    self._jobs,
+                    self._inputs,
+                    self._turns,
+                    self._events,
+                    self._deliveries,
+                    self._attempts,
+                ):
                     kept.pop(job_id, None)
             return len(old)
 

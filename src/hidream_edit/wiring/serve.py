@@ -152,6 +152,7 @@ async def _serve(
         host=settings.host,
         port=settings.port,
         log_level="warning",
+        access_log=False,
         timeout_graceful_shutdown=5,
         ws="websockets-sansio",
         ws_max_size=WS_BYTES_MAX,

@@ -13,11 +13,10 @@ import psycopg
 from psycopg.rows import dict_row
 
 from hidream_edit.domain.errors import StoreUnavailable, StoreUnusable
-from hidream_edit.queue.pace import Pace, waited
+from hidream_edit.queue.postgres.hints import NotifyHints
 from hidream_edit.queue.queries import read_migrations, read_queries
 from hidream_edit.queue.sql_store import Row, SqlStore
 
-LOOK_SECONDS = Pace(0.01, 0.05)
 CONNECT_SECONDS = 10
 MIGRATION_LOCK = 4_771_001
 
@@ -47,7 +46,7 @@ class PostgresStore(SqlStore):
     """
 
     def __init__(self, url: str) -> None:
-        self._url = url
+        self._url, self._hints = url, NotifyHints(url)
         self._local = threading.local()
         self._connections: list[Connection] = []
         self._lock = threading.Lock()
@@ -77,6 +76,7 @@ class PostgresStore(SqlStore):
             with connection.transaction():
                 connection.execute(QUERIES["lock_clock"])
                 yield connection
+            self._hints.give()
 
     def fetch(self, name: str, /, **values: Any) -> list[Row]:
         with _available():
@@ -108,10 +108,11 @@ class PostgresStore(SqlStore):
                     connection.execute(script)
                     connection.execute("INSERT INTO schema_versions VALUES (%s)", (number,))
 
-    def wait(self, revision: int, *, seconds_max: float) -> int:
-        return waited(self.revision, revision, seconds_max=seconds_max, pace=LOOK_SECONDS)
+    def pause(self, seconds: float) -> None:
+        self._hints.pause(seconds)
 
     def close(self) -> None:
+        self._hints.close()
         with self._lock:
             for connection in self._connections:
                 connection.close()

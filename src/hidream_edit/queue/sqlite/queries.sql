@@ -16,12 +16,18 @@ FROM clock;
 
 -- insert_job: a new job at the end of its caller's line.
 INSERT INTO jobs (
-    id, sequence, revision, caller, state, priority, turn, attempts_max, input, wants_previews, webhook_url,
-    origin, idempotency_key, queued_at, start_deadline, keep_seconds
+    id, sequence, revision, caller, state, priority, turn, attempts_max, wants_previews, webhook_url, origin,
+    idempotency_key, queued_at, start_deadline, keep_seconds
 ) VALUES (
-    :id, :sequence, :revision, :caller, 'queued', :priority, :turn, :attempts_max, :input, :wants_previews,
-    :webhook_url, :origin, :idempotency_key, :queued_at, :start_deadline, :keep_seconds
+    :id, :sequence, :revision, :caller, 'queued', :priority, :turn, :attempts_max, :wants_previews, :webhook_url,
+    :origin, :idempotency_key, :queued_at, :start_deadline, :keep_seconds
 ) RETURNING *;
+
+-- insert_input: what it is to do.
+INSERT INTO inputs (job_id, input) VALUES (:id, :input);
+
+-- input_of_job: what it is to do.
+SELECT input FROM inputs WHERE job_id = :id;
 
 -- claim_job: hand the first job in the line to a runner.
 -- SQLite has a single writer, so no row lock is needed; the PostgreSQL twin adds FOR UPDATE SKIP LOCKED.
@@ -81,6 +87,9 @@ SELECT * FROM events WHERE job_id = :job_id AND number > :after ORDER BY number;
 
 -- changed_since: what watchers have not seen yet.
 SELECT * FROM jobs WHERE revision > :revision ORDER BY revision LIMIT :limit;
+
+-- recent_jobs: those submitted last.
+SELECT * FROM jobs ORDER BY sequence DESC LIMIT :limit;
 
 -- current_revision: of the last change.
 SELECT revision FROM clock;

@@ -4,23 +4,40 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from hidream_edit.domain.errors import StoreUnavailable, StoreUnusable
-from hidream_edit.queue.pace import Pace, waited
 from hidream_edit.queue.queries import read_migrations, read_queries
 from hidream_edit.queue.sql_store import Row, SqlStore
+from hidream_edit.queue.sqlite.hints import SocketHints
 
 BUSY_SECONDS = 30.0
-LOOK_SECONDS = Pace(0.002, 0.02)
+BUSY_PAUSE_SECONDS = 0.00025
 SYNCHRONOUS = {"full": "FULL", "normal": "NORMAL"}
 
 _PACKAGE = resources.files("hidream_edit.queue.sqlite")
 QUERIES = read_queries(_PACKAGE.joinpath("queries.sql"))
+
+
+def _patiently(connection: sqlite3.Connection, statement: str, values: Mapping[str, Any] | None = None) -> Any:
+    """Execute, and try again while another process holds the file.
+
+    SQLite's own waiting sleeps up to a tenth of a second at a time, in which many others could have written.
+    """
+    until = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            return connection.execute(statement, values or {})
+        except sqlite3.OperationalError as trouble:
+            is_busy = trouble.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+            if not is_busy or time.monotonic() > until:
+                raise
+        time.sleep(BUSY_PAUSE_SECONDS)
 
 
 @contextmanager
@@ -47,6 +64,7 @@ class SqliteStore(SqlStore):
         self._connections: list[sqlite3.Connection] = []
         self._lock = threading.Lock()
         file.parent.mkdir(parents=True, exist_ok=True)
+        self._hints = SocketHints(file.with_name(f"{file.stem}-hints"))
         try:
             self._migrate()
         except sqlite3.DatabaseError as problem:
@@ -57,9 +75,9 @@ class SqliteStore(SqlStore):
         existing: sqlite3.Connection | None = getattr(self._local, "connection", None)
         if existing is not None:
             return existing
-        connection = sqlite3.connect(self._file, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+        connection = sqlite3.connect(self._file, timeout=0, isolation_level=None, check_same_thread=False)
         connection.row_factory = sqlite3.Row
-        connection.execute("PRAGMA journal_mode = WAL")
+        _patiently(connection, "PRAGMA journal_mode = WAL")
         connection.execute(f"PRAGMA synchronous = {self._synchronous}")
         connection.execute("PRAGMA foreign_keys = ON")
         self._local.connection = connection
@@ -69,14 +87,14 @@ class SqliteStore(SqlStore):
 
     def schema(self) -> int:
         """Number of the last migration that the file has seen."""
-        (version,) = self.connection().execute("PRAGMA user_version").fetchone()
+        (version,) = _patiently(self.connection(), "PRAGMA user_version").fetchone()
         return int(version)
 
     def _migrate(self) -> None:
         connection = self.connection()
         steps = read_migrations(_PACKAGE.joinpath("migrations"))
         # The write lock makes processes that start together do this one after the other.
-        connection.execute("BEGIN IMMEDIATE")
+        _patiently(connection, "BEGIN IMMEDIATE")
         try:
             (version,) = connection.execute("PRAGMA user_version").fetchone()
             if version > steps[-1][0]:
@@ -98,7 +116,7 @@ class SqliteStore(SqlStore):
         """A transaction that is committed at the end, or undone by an exception."""
         connection = self.connection()
         with self._lock, _available():
-            connection.execute("BEGIN IMMEDIATE")
+            _patiently(connection, "BEGIN IMMEDIATE")
             try:
                 yield connection
                 connection.execute("COMMIT")
@@ -106,19 +124,21 @@ class SqliteStore(SqlStore):
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
                 raise
+        self._hints.give()
 
     def fetch(self, name: str, /, **values: Any) -> list[Row]:
         with _available():
-            return [dict(row) for row in self.connection().execute(QUERIES[name], values)]
+            return [dict(row) for row in _patiently(self.connection(), QUERIES[name], values)]
 
     def execute(self, name: str, /, **values: Any) -> int:
         with _available():
-            return self.connection().execute(QUERIES[name], values).rowcount
+            return int(_patiently(self.connection(), QUERIES[name], values).rowcount)
 
-    def wait(self, revision: int, *, seconds_max: float) -> int:
-        return waited(self.revision, revision, seconds_max=seconds_max, pace=LOOK_SECONDS)
+    def pause(self, seconds: float) -> None:
+        self._hints.pause(seconds)
 
     def close(self) -> None:
+        self._hints.close()
         with self._lock:
             for connection in self._connections:
                 connection.close()
