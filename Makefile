@@ -62,8 +62,8 @@ eval-mini: setup ## measure the mini model in the package against its gate; abou
 	$(BIN)/python -W ignore -m training.evaluation --out runs/evaluation
 
 .PHONY: histories
-histories: setup ## 2,000 random histories of each store against the reference
-	HISTORIES=2000 $(BIN)/python -m pytest -q tests/conformance/test_random_histories.py
+histories: setup ## 20,000 random histories of each store against the reference; `make test` has 2,000
+	HISTORIES=20000 $(BIN)/python -m pytest -q tests/conformance/test_random_histories.py
 
 .PHONY: crash
 crash: setup ## kill -9 of servers and runners, 200 times over 1,000 jobs: nothing is lost, nothing ends twice

@@ -9,6 +9,7 @@ import os
 import tempfile
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from tests.support.postgres import new_database
 
+from hidream_edit.domain.deliveries import Delivery, DeliveryAttempt
 from hidream_edit.domain.errors import HidreamEditError
 from hidream_edit.domain.interfaces import JobStore
 from hidream_edit.domain.job import EventLevel, Failure, Job, NewEvent, NewJob, Priority
@@ -24,8 +26,8 @@ from hidream_edit.queue.postgres.store import PostgresStore
 from hidream_edit.queue.sqlite.store import SqliteStore
 from hidream_edit.testing.memory_store import MemoryStore
 
-LEASE = 30.0
-EXAMPLES = int(os.environ.get("HISTORIES", "150"))
+LEASE, EVERYTHING = 30.0, 1000
+EXAMPLES = int(os.environ.get("HISTORIES", "2000"))
 ENDS = ("complete", "fail", "stop", "hand_back", "append")
 
 
@@ -40,6 +42,7 @@ class Histories(RuleBasedStateMachine):
         self.now, self.count = 0.0, 0
         self.leases: list[tuple[str, str, str]] = []  # job, token in the store, token in the reference
         self.ended: dict[str, Job] = {}
+        self.deliveries: list[Delivery] = []
 
     def open(self) -> JobStore:
         raise NotImplementedError
@@ -141,29 +144,48 @@ class Histories(RuleBasedStateMachine):
 
     @rule()
     def prune(self) -> None:
-        gone = {job_id for job_id, job in self.ended.items() if job.finished_at is not None}
         self.same(lambda store: store.prune(now=self.now))
-        for job_id in gone:
-            try:
-                self.store.get(job_id)
-            except HidreamEditError:
-                del self.ended[job_id]
 
     @rule()
-    def deliver(self) -> None:
+    def claim_delivery(self) -> None:
         ours, theirs = (store.claim_delivery(now=self.now, lease_seconds=9) for store in (self.store, self.reference))
         assert (ours is None) == (theirs is None)
+        # Of two that are due at the same moment either may come first.
+        if ours is not None and ours == theirs:
+            self.deliveries.append(ours)
+
+    @precondition(lambda self: self.deliveries)
+    @rule(error=st.sampled_from([None, "answered 500"]), again=st.sampled_from([None, 20.0]))
+    def record_attempt(self, error: str | None, again: float | None) -> None:
+        delivery = self.deliveries.pop()
+        attempt = DeliveryAttempt(self.now, 0.1, 200 if error is None else 500, error)
+        next_at = None if again is None else self.now + again
+        for store in (self.store, self.reference):
+            store.record_attempt(delivery, attempt, next_at=next_at)
+
+    @rule(choice=st.integers(0, 99))
+    def look(self, choice: int) -> None:
+        job_id = f"j{choice % (self.count + 1)}"
+        self.same(lambda store: store.get(job_id))
+        self.same(lambda store: store.events(job_id))
+        self.same(lambda store: store.attempts(job_id))
 
     @invariant()
     def both_know_the_same(self) -> None:
         assert [one.id for one in self.store.line()] == [one.id for one in self.reference.line()]
-        for job_id in (f"j{n}" for n in range(self.count)):
-            (ours, _) = self.same(lambda store, job_id=job_id: store.get(job_id))
-            self.same(lambda store, job_id=job_id: store.events(job_id))
-            if isinstance(ours, Job) and ours.state.is_final:
-                assert self.ended.setdefault(job_id, ours) == ours  # it ends once
+        ours, theirs = self.store.recent(EVERYTHING), self.reference.recent(EVERYTHING)
+        assert [_plain(job) for job in ours] == [_plain(job) for job in theirs]
+        for job in ours:
+            if job.state.is_final:
+                assert self.ended.setdefault(job.id, job) == job  # it ends once
 
     def teardown(self) -> None:
+        for job_id in (f"j{n}" for n in range(self.count)):
+            self.same(lambda store, job_id=job_id: store.get(job_id))
+            self.same(lambda store, job_id=job_id: store.events(job_id))
+        self.close()
+
+    def close(self) -> None:
         self.store.close()
 
 
@@ -183,9 +205,15 @@ class SqliteHistories(Histories):
         self.folder = tempfile.TemporaryDirectory()
         return SqliteStore(Path(self.folder.name) / "jobs.sqlite3", synchronous="normal")
 
-    def teardown(self) -> None:
-        super().teardown()
+    def close(self) -> None:
+        super().close()
         self.folder.cleanup()
+
+
+@cache
+def postgres_store() -> PostgresStore:
+    """One for all histories: making a database takes longer than a history."""
+    return PostgresStore(new_database())
 
 
 class PostgresHistories(Histories):
@@ -194,12 +222,19 @@ class PostgresHistories(Histories):
         pass
 
     def open(self) -> JobStore:
-        return PostgresStore(new_database())
+        store = postgres_store()
+        connection = store.connection()
+        connection.execute("DELETE FROM jobs")
+        connection.execute("UPDATE clock SET sequence = 0, revision = 0, turn = 0")
+        return store
+
+    def close(self) -> None:
+        pass
 
 
 TestHistoriesOnSqlite = SqliteHistories.TestCase
 TestHistoriesOnSqlite.settings = settings(max_examples=EXAMPLES, stateful_step_count=40, deadline=None, print_blob=True)
 TestHistoriesOnPostgres = PostgresHistories.TestCase
 TestHistoriesOnPostgres.settings = settings(
-    max_examples=max(5, EXAMPLES // 5), stateful_step_count=40, deadline=None, print_blob=True
+    max_examples=EXAMPLES, stateful_step_count=40, deadline=None, print_blob=True
 )

@@ -131,7 +131,10 @@ class JobStore(Protocol):
         """The webhook that is due longest; it is due again when the lease is over."""
 
     def record_attempt(self, delivery: Delivery, attempt: DeliveryAttempt, *, next_at: float | None) -> None:
-        """What came of a try: without an error it is delivered, without ``next_at`` given up."""
+        """What came of a try: without an error it is delivered, without ``next_at`` given up.
+
+        Nothing is recorded of a job that was pruned in the meantime.
+        """
 
     def attempts(self, job_id: str) -> list[DeliveryAttempt]:
         """All tries to tell of a job's end."""

@@ -264,8 +264,8 @@ class SqlStore(ABC):
         values = {"job_id": delivery.job_id, "number": delivery.attempt, "state": state, "due_at": next_at}
         values |= {"at": attempt.at, "seconds": attempt.seconds, "status": attempt.status, "error": attempt.error}
         with self.writing():
-            self.execute("insert_attempt", **values)
-            self.execute("settle_delivery", **values)
+            if self.execute("settle_delivery", **values):
+                self.execute("insert_attempt", **values)
 
     def attempts(self, job_id: str) -> list[DeliveryAttempt]:
         rows = self._all("attempts_of_delivery", job_id=job_id)

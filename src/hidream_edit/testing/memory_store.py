@@ -235,6 +235,8 @@ class MemoryStore:
 
     def record_attempt(self, delivery: Delivery, attempt: DeliveryAttempt, *, next_at: float | None) -> None:
         with self._lock:
+            if delivery.job_id not in self._deliveries:
+                return
             due = None if attempt.error is None else next_at
             self._deliveries[delivery.job_id] = (delivery.url, delivery.attempt, due)
             self._attempts.setdefault(delivery.job_id, []).append(attempt)
