@@ -14,7 +14,9 @@ class ModelSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="HIDREAM_EDIT_", frozen=True, extra="ignore")
 
-    model: str | None = Field(None, description="Model folder or hub id; the bundled mini model when unset.")
+    model: str | None = Field(
+        None, description="Model folder, hub id, or `mini`, the bundled model, which is also taken when unset."
+    )
     adapter: str | None = Field(None, description="E1 adapter file, where the model is HiDream-I1-Full.")
     base: str | None = Field(
         None, description="HiDream-I1-Full folder or id, for a refine stage after the full E1 folder."

@@ -50,7 +50,8 @@ class Server:
         upload_bytes_max: int = 40_000_000,
         tls: DevTls | None = None,
     ) -> None:
-        self.store = SqliteStore(folder / "jobs.sqlite3", synchronous="normal")
+        self.store_file = folder / "jobs.sqlite3"
+        self.store = SqliteStore(self.store_file, synchronous="normal")
         self.blobs = DiskBlobs(folder / "blobs")
         self.keys = SqlKeys(self.store)
         services = Services(

@@ -402,6 +402,55 @@ def test_on_a_full_disk_nothing_is_acknowledged_and_the_server_goes_on(
     assert [one.id for one in idle_server.store.line()] == [before, after]
 
 
+def test_a_database_that_another_process_holds_is_waited_for(idle_server: Server) -> None:
+    other = sqlite3.connect(idle_server.store_file, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    answers: list[httpx.Response] = []
+    client = threading.Thread(
+        target=lambda: answers.append(httpx.post(f"{idle_server.url}/queue{APP}", json=an_input(), timeout=20))
+    )
+    client.start()
+    time.sleep(0.3)
+    assert answers == []
+    other.execute("COMMIT")
+    other.close()
+    client.join()
+    assert answers[0].status_code == 200
+
+
+def test_a_database_that_another_process_holds_too_long_is_a_503_and_nothing_is_acknowledged(
+    idle_server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hidream_edit.queue.sqlite.store.BUSY_SECONDS", 0.1)
+    known = idle_server.submit()["request_id"]
+    other = sqlite3.connect(idle_server.store_file, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    refused = idle_server.client.post(f"/queue{APP}", json=an_input())
+    assert (refused.status_code, refused.headers["x-fal-needs-retry"]) == (503, "1")
+    assert idle_server.client.get(f"/queue{APP}/requests/{known}/status").json()["status"] == "IN_QUEUE"
+    other.execute("COMMIT")
+    other.close()
+    after = idle_server.submit()["request_id"]
+    assert [one.id for one in idle_server.store.line()] == [known, after]
+
+
+def test_what_is_not_to_be_stored_is_gone_soon_after_it_was_fetched(server: Server) -> None:
+    headers = {"x-fal-store-io": "0"}
+    request_id = server.client.post(f"/queue{APP}", json=an_input(), headers=headers).json()["request_id"]
+    assert server.result(request_id).status_code == 200
+    job = server.store.get(request_id)
+    assert job.input == {}
+    assert job.finished_at is not None
+    assert job.keep_seconds < 62
+    assert server.client.get(f"/queue{APP}/requests/{request_id}").status_code == 200  # an answer may get lost
+    server.store.keep_until(request_id, time.time())
+    deadline = time.monotonic() + 10
+    while server.client.get(f"/queue{APP}/requests/{request_id}/status").status_code != 404:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert server.store.prune(now=time.time()) == 1
+
+
 def _roomy(connection: sqlite3.Connection) -> sqlite3.Connection:
     connection.execute("PRAGMA max_page_count = 1000000")
     return connection

@@ -70,6 +70,30 @@ def test_inputs_which_may_be_megabytes_come_with_a_claim_and_are_left_out_of_wha
     assert [job.input for job in [*store.changed_since(0), *store.recent(9), store.cancel("a", now=2)]] == [{}, {}, {}]
 
 
+def test_a_job_that_is_not_to_be_stored_loses_its_input_when_it_ends(store: JobStore) -> None:
+    submit(store, "a", store_io=False)
+    job = claim(store)
+    store.hand_back("a", token(job), now=1)
+    job = claim(store)
+    assert job.input == INPUT
+    store.complete("a", token(job), {}, now=2)
+    assert store.get("a").input == {}
+
+
+def test_the_time_that_a_finished_job_is_kept_can_be_made_shorter_only(store: JobStore) -> None:
+    submit(store, "a", keep_seconds=100)
+    store.keep_until("a", 5.0)  # it has not ended
+    store.complete("a", token(claim(store)), {}, now=10)
+    before = store.revision()
+    store.keep_until("a", 500.0)
+    assert store.prune(now=60) == 0
+    store.keep_until("a", 50.0)
+    assert [job.keep_seconds for job in store.changed_since(before)] == [40.0]
+    assert store.prune(now=49) == 0
+    assert store.prune(now=50) == 1
+    store.keep_until("a", 1.0)
+
+
 def test_the_recent_jobs_are_those_submitted_last(store: JobStore) -> None:
     submit(store, "a", "b", "c")
     store.cancel("a", now=1)

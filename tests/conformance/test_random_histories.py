@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import tempfile
 from collections.abc import Callable
@@ -71,6 +72,7 @@ class Histories(RuleBasedStateMachine):
         waiting_max=st.sampled_from([None, None, 2]),
         failure=st.sampled_from([None, None, None, Failure("validation", "wrong")]),
         webhook_url=st.sampled_from([None, "https://x"]),
+        store_io=st.booleans(),
     )
     def submit(
         self,
@@ -81,6 +83,7 @@ class Histories(RuleBasedStateMachine):
         waiting_max: int | None,
         failure: Failure | None,
         webhook_url: str | None,
+        store_io: bool,
     ) -> None:
         new = NewJob(
             id=f"j{self.count}",
@@ -92,6 +95,7 @@ class Histories(RuleBasedStateMachine):
             attempts_max=2,
             keep_seconds=50.0,
             webhook_url=webhook_url,
+            store_io=store_io,
         )
         self.count += 1
         self.same(lambda store: store.submit(new, now=self.now, waiting_max=waiting_max, failure=failure))
@@ -135,6 +139,13 @@ class Histories(RuleBasedStateMachine):
     @rule(choice=st.integers(0, 99))
     def cancel(self, choice: int) -> None:
         self.same(lambda store: store.cancel(f"j{choice % self.count}", now=self.now))
+
+    @precondition(lambda self: self.count)
+    @rule(choice=st.integers(0, 99), seconds=st.sampled_from([0.0, 20.0]))
+    def keep_until(self, choice: int, seconds: float) -> None:
+        job_id = f"j{choice % self.count}"
+        self.same(lambda store: store.keep_until(job_id, self.now + seconds))
+        self.ended.pop(job_id, None)
 
     @rule()
     def maintain(self) -> None:
@@ -213,7 +224,9 @@ class SqliteHistories(Histories):
 @cache
 def postgres_store() -> PostgresStore:
     """One for all histories: making a database takes longer than a history."""
-    return PostgresStore(new_database())
+    store = PostgresStore(new_database())
+    atexit.register(store.close)
+    return store
 
 
 class PostgresHistories(Histories):

@@ -42,7 +42,7 @@ class CountingStore(SqliteStore):
 @asynccontextmanager
 async def running(folder: Path) -> AsyncIterator[tuple[CountingStore, Watcher, Submitter]]:
     store = CountingStore(folder / "jobs.sqlite3", synchronous="normal")
-    watcher, submitter = Watcher(store), Submitter(store, lambda: 1.0)
+    watcher, submitter = Watcher(store, lambda: 1.0), Submitter(store, lambda: 1.0)
     watcher.start()
     submitter.start()
     try:

@@ -17,6 +17,7 @@ from hidream_edit.domain.errors import BlobNotFound
 from hidream_edit.domain.interfaces import BlobStore
 from hidream_edit.domain.job import Job, JobState
 
+FETCHED_SECONDS = 60.0
 SUFFIXES = {"image/jpeg": "jpeg", "image/png": "png"}
 
 
@@ -33,7 +34,10 @@ async def outcome(request: Request, job: Job) -> JSONResponse:
 
 
 async def output(request: HTTPConnection, job: Job) -> dict[str, Any]:
-    """The output of a completed job, its pictures as addresses that the caller can reach, or as data URIs."""
+    """The output of a completed job, its pictures as addresses that the caller can reach, or as data URIs.
+
+    What is not to be stored is deleted soon after; not at once, since the answer may be lost on its way.
+    """
     if job.output is None:
         raise ValueError(f"job {job.id} has no output")
     images = job.output["images"]
@@ -41,6 +45,9 @@ async def output(request: HTTPConnection, job: Job) -> dict[str, Any]:
         urls = [await data_uri(request, image["blob"], image["content_type"]) for image in images]
     else:
         urls = [image_url(way_of(request).origin, image) for image in images]
+    if not job.store_io:
+        services = services_of(request)
+        await asyncio.to_thread(services.store.keep_until, job.id, services.clock() + FETCHED_SECONDS)
     return wire.output_body(job.output, urls)
 
 

@@ -23,6 +23,7 @@ LOW, NO = "low", "0"
 RETRY_OFF = frozenset({"1", "true", "yes"})
 FILES_PATH = "/files/b/"
 OWN_BLOB = "blob:"
+PRIVATE_SECONDS = 3600.0  # within which the result of a request that is not to be stored has to be fetched
 
 
 async def read_body(request: Request) -> dict[str, Any]:
@@ -110,6 +111,8 @@ async def submit(
         keep_seconds=wire.keep_seconds(headers, services.limits.result_keep_seconds)
         or services.limits.result_keep_seconds,
     )
+    if headers.get(wire.STORE_IO, "").strip() == NO:
+        new = replace(new, store_io=False, keep_seconds=min(new.keep_seconds, PRIVATE_SECONDS))
     job = await services.submitter.submit(Submit(new, waiting_max, failure))
     services.watcher.seen(job)
     return job

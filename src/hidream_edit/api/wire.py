@@ -25,6 +25,7 @@ START_TIMEOUTS = ("x-fal-request-start-timeout", "x-fal-request-timeout")
 PRIORITY = "x-fal-queue-priority"
 STORE_IO = "x-fal-store-io"
 IDEMPOTENCY = "x-fal-idempotency-key"
+STORE_IO = "x-fal-store-io"
 TARGET_URL = "x-fal-target-url"
 FILE_NAME = "x-fal-file-name"
 LIFECYCLES = ("x-fal-object-lifecycle-preference", "x-fal-object-lifecycle")

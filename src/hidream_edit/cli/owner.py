@@ -72,16 +72,19 @@ def list_requests(
 
 @requests.command("show")
 def show_request(request_id: RequestId, data: Data = None, database: Database = None) -> None:
-    """Show one request with its log."""
+    """Show one request with its log and the calls of its webhook."""
     from hidream_edit.wiring import owner
 
     with _told():
-        job, events = owner.show_request(_settings(data, database), request_id)
+        job, events, attempts = owner.show_request(_settings(data, database), request_id)
         typer.echo(f"{job.id}  {job.state.value}  attempt {job.attempt} of {job.attempts_max}  caller {job.caller}")
         if job.failure is not None:
             typer.echo(f"failed: {job.failure.kind}: {job.failure.message}")
         for event in events:
             typer.echo(f"{_when(event.at)}  {event.level.value:5s} {event.message}")
+        for number, attempt in enumerate(attempts, 1):
+            outcome = attempt.error or f"answered {attempt.status}"
+            typer.echo(f"{_when(attempt.at)}  webhook, attempt {number}: {outcome} after {attempt.seconds:.1f} s")
 
 
 @requests.command("cancel")

@@ -109,6 +109,9 @@ class JobStore(Protocol):
     def get(self, job_id: str) -> Job:
         """The job with its input, which only `submit`, `claim` and this one give. Raises JobNotFound."""
 
+    def keep_until(self, job_id: str, until: float) -> None:
+        """Prune a finished job as early as ``until``, Unix seconds; never later than it would have been."""
+
     def recent(self, limit: int) -> list[Job]:
         """The jobs that were submitted last, newest first."""
 

@@ -67,6 +67,7 @@ class NewJob:
     origin: str = ""  # how the caller reaches us
     idempotency_key: str | None = None
     keep_seconds: float = 3600.0  # how long the result can be fetched, counted from the end
+    store_io: bool = True  # False: the input is deleted when the job ends, and the output soon after it was fetched
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +85,7 @@ class Job:
     queued_at: float
     keep_seconds: float
     wants_previews: bool = False
+    store_io: bool = True
     webhook_url: str | None = None
     origin: str = ""
     idempotency_key: str | None = None

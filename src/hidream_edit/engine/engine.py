@@ -19,7 +19,7 @@ from hidream_edit.engine.detail import restore_detail
 from hidream_edit.engine.devices import choose_device, choose_dtype
 from hidream_edit.engine.fitting import Fitting, fitting_of, off_canvas, onto_canvas, resized_picture, tensor_of
 from hidream_edit.engine.guidance import Words
-from hidream_edit.engine.known_models import BUNDLED
+from hidream_edit.engine.known_models import BUNDLED, MINI
 from hidream_edit.engine.latents import draw_noise, pixels_of, rgb_of
 from hidream_edit.engine.loading import LoadedModel, ModelSource, PatchEmbedderOf, Progress, load_model
 from hidream_edit.engine.prompts import Prompts, prompts_of
@@ -66,7 +66,7 @@ class Engine:
         """Load a model; without ``model``, the small one that comes with the package.
 
         Args:
-            model: a folder in the layout of the public repositories, or a hub id.
+            model: a folder in the layout of the public repositories, a hub id, or ``mini``.
             adapter: E1's adapter file, where ``model`` is I1-Full.
             base: I1-Full, for a refine stage after the full E1-Full folder.
             text_encoder_4: Llama's folder or hub id, where ``model`` does not hold it.
@@ -82,7 +82,8 @@ class Engine:
         """
         chosen = choose_device(device)
         precision = choose_dtype(dtype, chosen)
-        source = ModelSource(BUNDLED if model is None else model, adapter, base, text_encoder_4, refine_patch_embedder)
+        folder = BUNDLED if model is None or model == MINI else model
+        source = ModelSource(folder, adapter, base, text_encoder_4, refine_patch_embedder)
         return cls(
             load_model(source, device=chosen, dtype=precision, progress=progress), device=chosen, dtype=precision
         )

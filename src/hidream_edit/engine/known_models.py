@@ -33,7 +33,7 @@ def known_models() -> list[KnownModel]:
     return [
         KnownModel(
             MINI,
-            "(default)",
+            "(default), --model mini",
             f"any CPU; {size / 1e6:.0f} MB, in the package",
             "a documented vocabulary of edits, in seconds",
             bundled_is_here(),

@@ -100,11 +100,12 @@ class SqlStore(ABC):
             queued_at=now,
             start_deadline=job.start_deadline,
             keep_seconds=job.keep_seconds,
+            store_io=job.store_io,
         )
         self.execute("insert_input", id=job.id, input=json.dumps(job.input))
         if submit.failure is not None:
             stored = self._finished(stored, JobState.FAILED, now=now, failure=submit.failure)
-        return replace(stored, input=job.input)
+        return self._with_input(stored) if submit.failure is not None else replace(stored, input=job.input)
 
     def claim(self, *, runner_id: str, now: float, lease_seconds: float) -> Job | None:
         if self._number("count_queued") == 0:  # a reader's look, so that idle runners never write
@@ -197,6 +198,8 @@ class SqlStore(ABC):
         # The duty to tell the caller is written with the end itself: there is no end that nobody is told of.
         if job.webhook_url is not None:
             self.execute("insert_delivery", job_id=job.id, url=job.webhook_url, due_at=now)
+        if not job.store_io:
+            self.execute("forget_input", id=job.id)
         return self._written(
             "finish_job",
             id=job.id,
@@ -227,12 +230,14 @@ class SqlStore(ABC):
 
     def _with_input(self, job: Job) -> Job:
         row = self._one("input_of_job", id=job.id)
-        if row is None:
-            raise JobNotFound(job.id)  # pruned since it was read
-        return replace(job, input=json.loads(row["input"]))
+        return job if row is None else replace(job, input=json.loads(row["input"]))
 
     def get(self, job_id: str) -> Job:
         return self._with_input(self._known(job_id))
+
+    def keep_until(self, job_id: str, until: float) -> None:
+        with self.writing():
+            self._one("keep_until", revision=self._number("next_revision"), id=job_id, until=until)
 
     def recent(self, limit: int) -> list[Job]:
         return [_job(row) for row in self._all("recent_jobs", limit=limit)]
@@ -329,6 +334,7 @@ def _job(row: Row) -> Job:
             "output": None if values["output"] is None else json.loads(values["output"]),
             "failure": None if failure is None else Failure(**json.loads(failure)),
             "wants_previews": bool(values["wants_previews"]),
+            "store_io": bool(values["store_io"]),
             "cancel_requested": bool(values["cancel_requested"]),
         }
     )

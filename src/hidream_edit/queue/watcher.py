@@ -11,9 +11,10 @@ import logging
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 
+from hidream_edit.domain.errors import JobNotFound
 from hidream_edit.domain.interfaces import JobStore
 from hidream_edit.domain.job import Job, JobState
 
@@ -30,8 +31,8 @@ class Watcher:
     `start` is called in the event loop that the coroutines run in.
     """
 
-    def __init__(self, store: JobStore) -> None:
-        self._store = store
+    def __init__(self, store: JobStore, clock: Callable[[], float] = time.time) -> None:
+        self._store, self._clock = store, clock
         self._jobs: OrderedDict[str, Job] = OrderedDict()
         self._positions: dict[str, int] = {}
         self._line_read_at, self._line_is_old = 0.0, True
@@ -93,12 +94,15 @@ class Watcher:
         """The job as far as this process has seen it; read from the store only when it is not in memory.
 
         Raises:
-            JobNotFound: no such job.
+            JobNotFound: no such job, or its time is over.
         """
         job = self._jobs.get(job_id)
         if job is None:
             job = await asyncio.to_thread(self._store.get, job_id)
             self._remember(job)
+        if job.finished_at is not None and job.finished_at + job.keep_seconds <= self._clock():
+            self._jobs.pop(job_id, None)
+            raise JobNotFound(job_id)
         return job
 
     def seen(self, job: Job) -> None:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from hidream_edit.domain.errors import StoreUnavailable
 from hidream_edit.domain.interfaces import JobStore
 from hidream_edit.domain.job import EventLevel, Job, NewEvent
 
@@ -30,7 +31,7 @@ class JobLog:
         self._waiting.append(NewEvent(self._clock(), message, level, facts))
 
     def flush(self, *, at_once: bool = False) -> None:
-        """Write what waits, if it has waited long enough.
+        """Write what waits, if it has waited long enough; keep it while the store does not answer.
 
         Raises:
             JobCancelled: somebody asked for it in the meantime.
@@ -39,7 +40,12 @@ class JobLog:
         if not self._waiting or not (at_once or time.monotonic() - self._flushed_at >= FLUSH_SECONDS):
             return
         events = self.take()
-        if self._store.append_events(self._job.id, self._lease, events):
+        try:
+            is_cancelled = self._store.append_events(self._job.id, self._lease, events)
+        except StoreUnavailable:
+            self._waiting = events
+            return
+        if is_cancelled:
             raise JobCancelled
 
     def take(self) -> list[NewEvent]:

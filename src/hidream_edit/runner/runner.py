@@ -7,14 +7,14 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from hidream_edit.domain.edit_request import EditDone, EditEngine, EditRequest, EditStarted, StepDone
 from hidream_edit.domain.errors import FetchFailed, InputInvalid, LeaseLost, StoreUnavailable
 from hidream_edit.domain.interfaces import BlobStore, JobStore, RunnerFacts, RunnerState
-from hidream_edit.domain.job import EventLevel, Failure, Job
+from hidream_edit.domain.job import EventLevel, Failure, Job, NewEvent
 from hidream_edit.domain.picture import Picture
 from hidream_edit.pictures.decode import decode
 from hidream_edit.pictures.encode import encode
@@ -24,6 +24,7 @@ from hidream_edit.runner.job_log import JobCancelled, JobLog
 logger = logging.getLogger(__name__)
 
 PREVIEW_KEEP_SECONDS, PREVIEW_SECONDS_BETWEEN = 300.0, 0.25
+RETRY_SECONDS = 0.2
 BROKEN = Failure("internal_server_error", "the edit failed; the server's log says why")
 UNCHECKED = "no safety checker is installed: the pictures were not checked"
 
@@ -104,15 +105,15 @@ class Runner:
         store = self._store
         try:
             output = self._edited(job, log)
-            store.complete(job.id, lease, output, now=self._clock(), events=log.take())
+            self._end(log, lambda events: store.complete(job.id, lease, output, now=self._clock(), events=events))
         except StoreUnavailable:
             raise
         except LeaseLost:
-            logger.warning("lost the lease", extra={"job_id": job.id})
+            logger.warning("lost the lease of %s", job.id)
         except JobCancelled:
-            self._end(lambda: store.stop(job.id, lease, now=self._clock(), events=log.take()))
+            self._end(log, lambda events: store.stop(job.id, lease, now=self._clock(), events=events))
         except HandedBack:
-            self._end(lambda: store.hand_back(job.id, lease, now=self._clock(), events=log.take()))
+            self._end(log, lambda events: store.hand_back(job.id, lease, now=self._clock(), events=events))
         except InputInvalid as wrong:
             self._fail(job, lease, log, Failure(wrong.kind, str(wrong), wrong.field, wrong.context))
         except FetchFailed as unreachable:
@@ -125,13 +126,24 @@ class Runner:
             self._heartbeat.forget(lease)
 
     def _fail(self, job: Job, lease: str, log: JobLog, failure: Failure) -> None:
-        self._end(lambda: self._store.fail(job.id, lease, failure, now=self._clock(), events=log.take()))
+        self._end(log, lambda events: self._store.fail(job.id, lease, failure, now=self._clock(), events=events))
 
-    def _end(self, write: Callable[[], object]) -> None:
-        try:
-            write()
-        except LeaseLost as lost:
-            logger.warning("lost the lease", extra={"job_id": lost.job_id})
+    def _end(self, log: JobLog, write: Callable[[Sequence[NewEvent]], object]) -> None:
+        """Write how a job ended. A store that does not answer may be back before the lease is over, and the work of
+        minutes need not be done again."""
+        events, until = log.take(), time.monotonic() + self._limits.lease_seconds
+        while True:
+            try:
+                write(events)
+            except LeaseLost as lost:
+                logger.warning("lost the lease of %s", lost.job_id)
+            except StoreUnavailable:
+                if time.monotonic() > until:
+                    raise
+                logger.warning("the store does not answer; trying again to write how a job ended")
+                time.sleep(RETRY_SECONDS)
+                continue
+            return
 
     def _edited(self, job: Job, log: JobLog) -> Mapping[str, Any]:
         request = EditRequest.from_json(job.input)

@@ -67,6 +67,7 @@ class MemoryStore:
             queued_at=now,
             keep_seconds=new.keep_seconds,
             wants_previews=new.wants_previews,
+            store_io=new.store_io,
             webhook_url=new.webhook_url,
             origin=new.origin,
             idempotency_key=new.idempotency_key,
@@ -79,7 +80,7 @@ class MemoryStore:
         return self._with_input(stored)
 
     def _with_input(self, job: Job) -> Job:
-        return replace(job, input=self._inputs[job.id])
+        return replace(job, input=self._inputs.get(job.id, {}))
 
     def _kept(self, job: Job) -> Job:
         self._revision += 1
@@ -170,6 +171,8 @@ class MemoryStore:
     ) -> Job:
         if job.webhook_url is not None:
             self._deliveries[job.id] = (job.webhook_url, 0, now)
+        if not job.store_io:
+            self._inputs.pop(job.id, None)
         ended = replace(moved(job, state), output=output, failure=failure, finished_at=now)
         return self._kept(replace(ended, lease_token=None, lease_expires_at=None))
 
@@ -194,6 +197,12 @@ class MemoryStore:
     def get(self, job_id: str) -> Job:
         with self._lock:
             return self._with_input(self._known(job_id))
+
+    def keep_until(self, job_id: str, until: float) -> None:
+        with self._lock:
+            job = self._jobs.get(job_id)
+            if job is not None and job.finished_at is not None and job.finished_at + job.keep_seconds > until:
+                self._kept(replace(job, keep_seconds=until - job.finished_at))
 
     def recent(self, limit: int) -> list[Job]:
         with self._lock:

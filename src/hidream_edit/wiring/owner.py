@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from hidream_edit.domain.deliveries import DeliveryAttempt
 from hidream_edit.domain.job import Event, Job
 from hidream_edit.domain.keys import Key, new_key
 from hidream_edit.settings import ServerSettings
@@ -48,10 +49,11 @@ def list_requests(settings: ServerSettings, count: int) -> list[Job]:
         return parts.store.recent(count)
 
 
-def show_request(settings: ServerSettings, request_id: str) -> tuple[Job, list[Event]]:
-    """Raises JobNotFound."""
+def show_request(settings: ServerSettings, request_id: str) -> tuple[Job, list[Event], list[DeliveryAttempt]]:
+    """A request, its log, and the calls of its webhook. Raises JobNotFound."""
     with opened(settings) as parts:
-        return parts.store.get(request_id), parts.store.events(request_id)
+        store = parts.store
+        return store.get(request_id), store.events(request_id), store.attempts(request_id)
 
 
 def cancel_request(settings: ServerSettings, request_id: str) -> Job:

@@ -17,10 +17,10 @@ FROM clock;
 -- insert_job: a new job at the end of its caller's line.
 INSERT INTO jobs (
     id, sequence, revision, caller, state, priority, turn, attempts_max, wants_previews, webhook_url, origin,
-    idempotency_key, queued_at, start_deadline, keep_seconds
+    idempotency_key, queued_at, start_deadline, keep_seconds, store_io
 ) VALUES (
     :id, :sequence, :revision, :caller, 'queued', :priority, :turn, :attempts_max, :wants_previews, :webhook_url,
-    :origin, :idempotency_key, :queued_at, :start_deadline, :keep_seconds
+    :origin, :idempotency_key, :queued_at, :start_deadline, :keep_seconds, :store_io
 ) RETURNING *;
 
 -- insert_input: what it is to do.
@@ -74,6 +74,14 @@ UPDATE jobs
 SET state = 'queued', attempt = :attempt, started_at = NULL, runner_id = NULL, lease_token = NULL,
     lease_expires_at = NULL, revision = :revision
 WHERE id = :id
+RETURNING *;
+
+-- forget_input: it will not be needed again.
+DELETE FROM inputs WHERE job_id = :id;
+
+-- keep_until: shorten the time that a finished job is kept.
+UPDATE jobs SET keep_seconds = :until - finished_at, revision = :revision
+WHERE id = :id AND finished_at + keep_seconds > :until
 RETURNING *;
 
 -- request_cancel: the runner will read it with its next heartbeat.
