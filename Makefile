@@ -38,6 +38,16 @@ $(STAMPS)/js: tests/acceptance/js/package-lock.json $(STAMPS)/venv
 	if command -v npm >/dev/null; then npm ci --prefix tests/acceptance/js --no-audit --no-fund --silent; fi
 	touch $@
 
+# An early version of the official Python client, beside the current one.
+$(STAMPS)/fal-client-0.5.0: $(STAMPS)/dev
+	$(PIP) --no-deps --target $@ fal-client==0.5.0
+
+# A browser, for the tests that load pages; where the system cannot install one, they say so and are passed over.
+$(STAMPS)/browser: $(STAMPS)/venv
+	if ! command -v chromium >/dev/null && test "$$(id -u)" = 0; then \
+	  apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium >/dev/null || true; fi
+	touch $@
+
 .PHONY: setup
 setup: $(STAMPS)/dev ## virtual environment with everything for development
 
@@ -50,7 +60,7 @@ serve: $(STAMPS)/serve ## serve the API with the mini model
 	$(BIN)/python -m hidream_edit serve
 
 .PHONY: test
-test: setup $(STAMPS)/js ## all tests
+test: setup $(STAMPS)/js $(STAMPS)/browser $(STAMPS)/fal-client-0.5.0 ## all tests
 	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
 
 .PHONY: train-mini

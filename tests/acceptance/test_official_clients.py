@@ -10,8 +10,8 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.api.conftest import Server, picture_bytes
@@ -20,8 +20,9 @@ from hidream_edit.testing import NullEngine
 from hidream_edit.wiring.dev_tls import made
 
 HERE = Path(__file__).parent
+OLDEST_PYTHON = HERE.parents[1] / ".stamps" / "fal-client-0.5.0"
 STEP_SECONDS = 0.03
-LARGE_JS, LARGE_PYTHON = 91 * 2**20, 101 * 2**20
+LARGE = 101 * 2**20
 
 
 class ConnectProxy:
@@ -67,21 +68,29 @@ def _copy(source: socket.socket, target: socket.socket) -> None:
         pass
 
 
-@pytest.fixture
-def plain_server(tmp_path: Path) -> Iterator[Server]:
-    made = Server(tmp_path, engine=NullEngine(seconds_per_step=STEP_SECONDS), upload_bytes_max=300_000_000)
-    yield made
-    made.close()
-
-
 @pytest.mark.skipif(shutil.which("node") is None, reason="Node is not installed; CI has it")
-def test_the_javascript_client(plain_server: Server) -> None:
-    installed = HERE / "js" / "node_modules" / "@fal-ai" / "client"
-    assert installed.exists(), "run `make test`, or `npm ci` in tests/acceptance/js"
+@pytest.mark.parametrize(
+    ("client", "door"),
+    [("@fal-ai/client", "proxy"), ("@fal-ai/client", "host"), ("@fal-ai/client", "tls"), ("client-oldest", "tls")],
+)
+def test_the_javascript_client(client: str, door: str, tmp_path: Path) -> None:
+    assert (HERE / "js" / "node_modules" / client).exists(), "run `make test`, or `npm ci` in tests/acceptance/js"
+    tls = made(tmp_path, ()) if door == "tls" else None
+    server = Server(tmp_path, engine=NullEngine(seconds_per_step=STEP_SECONDS), upload_bytes_max=300_000_000, tls=tls)
+    environment = {**os.environ, "SERVER_PORT": str(server.port)}
+    if tls is not None:
+        environment["NODE_EXTRA_CA_CERTS"] = str(tls.authority)
+    command = ["node", *(["--require", str(HERE / "js" / "hosted_names.cjs")] if door != "proxy" else [])]
     picture = base64.b64encode(picture_bytes()).decode()
-    printed = subprocess.check_output(
-        ["node", str(HERE / "js" / "flows.mjs"), plain_server.url, picture], text=True, timeout=120
-    )
+    try:
+        printed = subprocess.check_output(
+            [*command, str(HERE / "js" / "flows.mjs"), client, door, server.url, picture],
+            text=True,
+            timeout=120,
+            env=environment,
+        )
+    finally:
+        server.close()
     seen = json.loads(printed)
     steps = [f"step {number} of 3" for number in (1, 2, 3)]
     assert seen["run"] == {"seed": 5, "width": 6, "hasRequestId": True}
@@ -89,39 +98,41 @@ def test_the_javascript_client(plain_server: Server) -> None:
     assert [text for text in seen["subscribe"]["logs"] if text.startswith("step")] == steps
     assert seen["streamedSteps"] == 3
     assert seen["stream"]["events"] > 1
-    assert seen["stream"]["final"]
+    assert seen["stream"]["final"] == 200
     assert seen["upload"] == {"status": 200}
     assert seen["blobInput"] == 6
-    assert seen["multipart"] == LARGE_JS
+    assert seen["large"]
     assert seen["status"]
     assert seen["cancelled"] == {"name": "ApiError", "status": 499, "type": "client_cancelled"}
     assert seen["invalid"] == {"name": "ValidationError", "status": 422, "fields": ["num_images"]}
 
 
-def test_the_python_client(tmp_path: Path) -> None:
-    tls = made(tmp_path, ())
-    picture = tmp_path / "picture.png"
+def python_flows(folder: Path, script: str, **environment: str) -> dict[str, Any]:
+    """What a script saw that believes to speak to the hosted names."""
+    tls = made(folder, ())
+    picture = folder / "picture.png"
     picture.write_bytes(picture_bytes())
-    server = Server(
-        tmp_path,
-        engine=NullEngine(seconds_per_step=STEP_SECONDS),
-        upload_bytes_max=300_000_000,
-        tls=tls,
-    )
+    engine = NullEngine(seconds_per_step=STEP_SECONDS)
+    server = Server(folder, engine=engine, upload_bytes_max=300_000_000, tls=tls)
     proxy = ConnectProxy(server.port)
-    environment = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
+    inherited = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
     environment |= {"HTTPS_PROXY": proxy.url, "SSL_CERT_FILE": str(tls.authority), "FAL_KEY": "key:secret"}
     try:
         printed = subprocess.check_output(
-            [sys.executable, "-W", "ignore", str(HERE / "python_flows.py"), str(picture)],
+            [sys.executable, "-W", "ignore", str(HERE / script), str(picture)],
             text=True,
             timeout=180,
-            env=environment,
+            env=inherited | environment,
         )
     finally:
         proxy.close()
         server.close()
-    seen = json.loads(printed)
+    seen: dict[str, Any] = json.loads(printed)
+    return seen
+
+
+def test_the_python_client(tmp_path: Path) -> None:
+    seen = python_flows(tmp_path, "python_flows.py")
     assert seen["run"] == 5
     assert seen["subscribe"] == {"images": 1, "steps": 3}
     assert seen["submit"] == {"images": 1, "status": "Completed"}
@@ -129,10 +140,24 @@ def test_the_python_client(tmp_path: Path) -> None:
     for repository in ("fal_v3", "cdn", "fal"):
         assert seen[f"upload {repository}"]
         assert seen[f"edit of {repository}"] == 6
-    assert seen["multipart"] == LARGE_PYTHON
+    assert seen["multipart"] == LARGE
     assert seen["cancelled"] == [499, "client_cancelled"]
     assert seen["invalid"] == 422
     assert seen["client timeout"] == "FalClientTimeoutError"
     assert seen["realtime"] == [[1, 6], [2, 6], [3, 6]]
     assert seen["realtime error"]
     assert seen["async"] == 1
+
+
+def test_an_early_python_client(tmp_path: Path) -> None:
+    assert OLDEST_PYTHON.exists(), "run `make test`, which installs it beside the current one"
+    assert python_flows(tmp_path, "python_oldest_flows.py", PYTHONPATH=str(OLDEST_PYTHON)) == {
+        "version": "0.5.0",
+        "run": 5,
+        "subscribe": {"images": 1, "steps": 3},
+        "submit": {"images": 1, "status": "Completed"},
+        "stream": {"many": True, "final": 1},
+        "upload": True,
+        "edit of upload": 6,
+        "async": 1,
+    }

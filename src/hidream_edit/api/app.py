@@ -12,7 +12,19 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Route, WebSocketRoute
 
-from hidream_edit.api import errors, health, openapi, queue, realtime, run, storage, streaming, tokens, wire
+from hidream_edit.api import (
+    errors,
+    health,
+    openapi,
+    queue,
+    realtime,
+    run,
+    server_document,
+    storage,
+    streaming,
+    tokens,
+    wire,
+)
 from hidream_edit.api.doors import Doors
 from hidream_edit.api.request_ids import RequestIds
 from hidream_edit.api.services import Services
@@ -27,6 +39,7 @@ ROUTES = [
     Route("/health/live", health.live),
     Route("/health/ready", health.ready),
     Route("/.well-known/jwks.json", health.key_set),
+    Route("/openapi.json", server_document.document),
     Route("/api/openapi/queue/openapi.json", openapi.document),
     Route("/v1/models", openapi.models),
     Route("/storage/upload/initiate", storage.initiate, methods=["POST"]),

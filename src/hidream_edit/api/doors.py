@@ -22,7 +22,8 @@ QUEUE_PREFIX = "/queue"
 RUN, QUEUE, REST, FILES, PLATFORM, SITE = "run", "queue", "rest", "files", "platform", "site"
 HOSTS = {
     "fal.run": RUN, "falrun.com": RUN, "queue.fal.run": QUEUE, "queue.falrun.com": QUEUE, "rest.fal.ai": REST,
-    "rest.alpha.fal.ai": REST, "v3.fal.media": FILES, "v3b.fal.media": FILES, "api.fal.ai": PLATFORM, "fal.ai": SITE,
+    "rest.alpha.fal.ai": REST, "fal.media": FILES, "v3.fal.media": FILES, "v3b.fal.media": FILES,
+    "api.fal.ai": PLATFORM, "fal.ai": SITE,
 }  # fmt: skip
 
 

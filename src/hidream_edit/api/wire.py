@@ -23,7 +23,6 @@ BILLABLE_UNITS = "x-fal-billable-units"
 NEEDS_RETRY = "x-fal-needs-retry"
 START_TIMEOUTS = ("x-fal-request-start-timeout", "x-fal-request-timeout")
 PRIORITY = "x-fal-queue-priority"
-STORE_IO = "x-fal-store-io"
 IDEMPOTENCY = "x-fal-idempotency-key"
 STORE_IO = "x-fal-store-io"
 TARGET_URL = "x-fal-target-url"

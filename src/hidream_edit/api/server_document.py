@@ -1,0 +1,246 @@
+"""OpenAPI of this server: every route, as a caller with plain paths sees it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from hidream_edit.api import wire
+from hidream_edit.api.openapi import NAME, queue_document
+from hidream_edit.api.services import APP_IDS, services_of, way_of
+from hidream_edit.domain.edit import EditDefaults
+from hidream_edit.version import __version__
+
+APP = APP_IDS[0]
+REQUESTS = f"/queue/{APP}/requests/{{request_id}}"
+UPLOAD = "/storage/upload/{blob_id}"
+FILE = "/files/b/{blob_id}/{name}"
+MULTIPART = f"{FILE}/multipart/{{upload_id}}"
+OUTCOMES = {
+    "400": "The picture cannot be fetched, or a header cannot be read.",
+    "401": "No valid key.",
+    "413": "The body is larger than allowed.",
+    "422": "Something is wrong with the input; `detail` names the field.",
+    "499": "The caller cancelled it.",
+    "500": "The edit failed.",
+    "503": "The request was not accepted, or its runner was lost.",
+    "504": "It did not start in the time that the caller gave it.",
+}
+HEADERS = {
+    "x-fal-queue-priority": ("normal (default) or low", {"type": "string", "enum": ["normal", "low"]}),
+    "x-fal-request-timeout": ("seconds in which it has to start", {"type": "string"}),
+    "x-fal-no-retry": ("1: one attempt only", {"type": "string"}),
+    "x-fal-store-io": ("0: delete input and output as soon as they were used", {"type": "string", "enum": ["0", "1"]}),
+    "x-fal-object-lifecycle-preference": ("JSON with expiration_duration_seconds", {"type": "string"}),
+    "x-fal-idempotency-key": ("the same caller and key give the same request", {"type": "string"}),
+}
+TEXT, WHOLE = {"type": "string"}, {"type": "integer"}
+Schema = dict[str, Any]
+
+
+async def document(request: Request) -> Response:
+    """The document, with the defaults of the loaded model and the address that the caller used."""
+    return JSONResponse(server_document(way_of(request).origin, services_of(request).defaults()))
+
+
+def server_document(origin: str, defaults: EditDefaults) -> Schema:
+    """OpenAPI 3.0 of all routes."""
+    components = queue_document(APP, origin, defaults)["components"]
+    components["schemas"] |= {
+        "Problem": {
+            "title": "Problem",
+            "type": "object",
+            "description": "A text, or a list that names fields.",
+            "properties": {"detail": {}, "error_type": TEXT, "status": TEXT},
+        },
+        "Token": {"title": "Token", "type": "string"},
+    }
+    return {
+        "openapi": "3.0.4",
+        "info": {
+            "title": "hidream-edit",
+            "version": __version__,
+            "description": "Edit pictures with words: the protocol of a hosted endpoint, on your own machine.",
+        },
+        "servers": [{"url": origin}],
+        "security": [{"apiKeyAuth": []}, {}],
+        "components": components,
+        "paths": {**_edit_paths(), **_upload_paths(), **_file_paths(), **_other_paths()},
+    }
+
+
+def _edit_paths() -> dict[str, Schema]:
+    edit = _json_body(_reference(f"{NAME}Input"))
+    headers = [_header(name) for name in HEADERS]
+    queries = [
+        _query("fal_webhook", "address that is told of the end", TEXT),
+        _query("fal_max_queue_length", "refuse when more requests wait", {"type": "integer", "minimum": 0}),
+    ]
+    output, status = _reference(f"{NAME}Output"), _reference("QueueStatus")
+    one, logs = _path_parameter("request_id"), _query("logs", "1: with log lines", {"type": "string"})
+    event = {"type": "object", "required": ["data"], "properties": {"data": TEXT}}
+    events = {"200": {"description": "Server-sent events.", "content": {"text/event-stream": {"schema": event}}}}
+    known, accepted = _problems("401", "404"), {"202": _answer("Waiting or running.", status)}
+    asked = {"type": "object", "properties": {"status": TEXT}}
+    result = _call("result", _answers(output, *OUTCOMES, "404"), [one])
+    return {
+        f"/{APP}": {"post": _call("run", _answers(output, *OUTCOMES), headers, edit)},
+        f"/{APP}/stream": {"post": _call("stream", events | _problems("400", "401", "413", "422"), headers, edit)},
+        f"/queue/{APP}": {
+            "post": _call(
+                "submit", _answers(status, "400", "401", "413", "422", "429", "503"), [*queries, *headers], edit
+            )
+        },
+        f"{REQUESTS}/status": {"get": _call("status", {**_answers(status), **accepted, **known}, [one, logs])},
+        f"{REQUESTS}/status/stream": {"get": _call("statusStream", events | known, [one, logs])},
+        f"{REQUESTS}/cancel": {
+            "put": _call(
+                "cancel", {"202": _answer("Cancellation requested.", asked), **_problems("400"), **known}, [one]
+            )
+        },
+        REQUESTS: {"get": result},
+        f"{REQUESTS}/response": {"get": {**result, "operationId": "response"}},
+    }
+
+
+def _upload_paths() -> dict[str, Schema]:
+    begin = _json_body({"type": "object", "properties": {"content_type": TEXT, "file_name": TEXT}})
+    promised = {"type": "object", "required": ["upload_url", "file_url"], "properties": {}}
+    blob, number, secret = _path_parameter("blob_id"), _path_parameter("number", WHOLE), _query("token", "secret", TEXT)
+    stored = {"type": "object", "properties": {"file_url": TEXT, "access_url": TEXT}}
+    refused = ("400", "404", "413", "422")
+    return {
+        "/storage/upload/initiate": {
+            "post": _call("initiateUpload", _answers(promised, "401", "413", "422"), [_lifecycle()], begin)
+        },
+        "/storage/upload/initiate-multipart": {
+            "post": _call("initiateMultipart", _answers(promised, "401", "413", "422"), [_lifecycle()], begin)
+        },
+        UPLOAD: {"put": _call("putUpload", _answers(stored, *refused), [blob, secret], _bytes_body())},
+        f"{UPLOAD}/{{number}}": {
+            "put": _call("putPart", _answers(_part(), *refused), [blob, number, secret], _bytes_body())
+        },
+        f"{UPLOAD}/complete": {
+            "post": _call("completeMultipart", _answers(stored, *refused), [blob, secret], _parts_body())
+        },
+        "/storage/auth/token": {"post": _call("storageToken", _answers({"type": "object"}, "401"))},
+    }
+
+
+def _file_paths() -> dict[str, Schema]:
+    place = [_path_parameter("blob_id"), _path_parameter("name"), _path_parameter("upload_id")]
+    access = {"type": "object", "required": ["access_url"], "properties": {"access_url": TEXT, "uploadId": TEXT}}
+    refused = ("400", "401", "404", "413", "422")
+    found = {
+        "200": _bytes_answer("The file."),
+        "206": _bytes_answer("A part of it."),
+        "304": {"description": "Unchanged."},
+        "416": {"description": "No such range."},
+        **_problems("404"),
+    }
+    named = [{"name": wire.FILE_NAME, "in": "header", "required": False, "schema": TEXT}, _lifecycle()]
+    return {
+        "/files/upload": {"post": _call("upload", _answers(access, "400", "401", "413", "422"), named, _bytes_body())},
+        "/files/upload/multipart": {"post": _call("beginMultipart", _answers(access, "401"), named)},
+        f"{MULTIPART}/{{number}}": {
+            "put": _call(
+                "putDirectPart", _answers(_part(), *refused), [*place, _path_parameter("number", WHOLE)], _bytes_body()
+            )
+        },
+        f"{MULTIPART}/complete": {"post": _call("completeDirect", _answers(access, *refused), place, _parts_body())},
+        FILE: {"get": _call("download", found, [*place[:2], _range()])},
+    }
+
+
+def _other_paths() -> dict[str, Schema]:
+    lifetime = _json_body(
+        {"type": "object", "properties": {"token_expiration": {"type": "number", "maximum": 3600}, "allowed_apps": {}}}
+    )
+    anything = {"type": "object"}
+    token_refused = ("400", "401", "413", "422")
+    ready = {"200": _answer("Ready.", anything), "503": _answer("Not ready; `status` says why.", anything)}
+    endpoint = _query("endpoint_id", "of the endpoint", TEXT)
+    return {
+        "/tokens/": {"post": _call("token", _answers(_reference("Token"), *token_refused), body=lifetime)},
+        "/tokens/realtime": {"post": _call("realtimeToken", _answers(anything, *token_refused), body=lifetime)},
+        "/v1/models": {"get": _call("models", _answers(anything), [endpoint, _query("expand", "openapi-3.0", TEXT)])},
+        "/api/openapi/queue/openapi.json": {"get": _call("queueDocument", _answers(anything, "404"), [endpoint])},
+        "/openapi.json": {"get": _call("serverDocument", _answers(anything))},
+        "/health": {"get": _call("health", _answers(anything))},
+        "/health/live": {"get": _call("live", _answers(anything))},
+        "/health/ready": {"get": _call("ready", ready)},
+        "/.well-known/jwks.json": {"get": _call("keySet", _answers(anything))},
+    }
+
+
+def _call(
+    operation: str, responses: Schema, parameters: list[Schema] | None = None, body: Schema | None = None
+) -> Schema:
+    call: Schema = {"operationId": operation, "parameters": parameters or [], "responses": responses}
+    return call if body is None else call | {"requestBody": body}
+
+
+def _answers(schema: Schema, *problems: str) -> Schema:
+    return {"200": _answer("As asked.", schema), **_problems(*problems)}
+
+
+def _answer(description: str, schema: Schema) -> Schema:
+    return {"description": description, "content": {"application/json": {"schema": schema}}}
+
+
+def _problems(*statuses: str) -> Schema:
+    words = OUTCOMES | {"404": "Not found.", "429": "More requests wait than the caller allows."}
+    return {status: _answer(words[status], _reference("Problem")) for status in statuses}
+
+
+def _reference(schema: str) -> Schema:
+    return {"$ref": f"#/components/schemas/{schema}"}
+
+
+def _json_body(schema: Schema) -> Schema:
+    return {"required": True, "content": {"application/json": {"schema": schema}}}
+
+
+def _bytes_body() -> Schema:
+    return {
+        "required": True,
+        "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+    }
+
+
+def _bytes_answer(description: str) -> Schema:
+    return {"description": description, "content": {"*/*": {"schema": {"type": "string", "format": "binary"}}}}
+
+
+def _parts_body() -> Schema:
+    part = {"type": "object", "required": ["partNumber"], "properties": {"partNumber": WHOLE, "etag": TEXT}}
+    return _json_body(
+        {"type": "object", "required": ["parts"], "properties": {"parts": {"type": "array", "items": part}}}
+    )
+
+
+def _part() -> Schema:
+    return {"type": "object", "required": ["partNumber", "etag"], "properties": {"partNumber": WHOLE, "etag": TEXT}}
+
+
+def _header(name: str) -> Schema:
+    words, schema = HEADERS[name]
+    return {"name": name, "in": "header", "required": False, "description": words, "schema": schema}
+
+
+def _lifecycle() -> Schema:
+    return _header("x-fal-object-lifecycle-preference")
+
+
+def _range() -> Schema:
+    return {"name": "range", "in": "header", "required": False, "description": "bytes=first-last", "schema": TEXT}
+
+
+def _query(name: str, words: str, schema: Schema) -> Schema:
+    return {"name": name, "in": "query", "required": False, "description": words, "schema": schema}
+
+
+def _path_parameter(name: str, schema: Schema = TEXT) -> Schema:
+    return {"name": name, "in": "path", "required": True, "schema": schema}
