@@ -13,7 +13,7 @@ from training.families import TRUTHS, apply
 from training.pictures import Pixels, draw_source
 from training.scenes import draw_local_edit, draw_scene, render
 
-NOTHING_SHARE, TWO_EDITS_SHARE, LOCAL_SHARE = 0.06, 0.08, 0.09
+NOTHING_SHARE, TWO_EDITS_SHARE, LOCAL_SHARE = 0.06, 0.2, 0.09
 # Practice goes where it helps: to what draws anew, not to what a first hour left unlearned or made as good as true.
 WEIGHTS = {
     **dict.fromkeys(("solarize", "neon", "edges", "emboss", "posterize", "ink", "frame"), 2.2),

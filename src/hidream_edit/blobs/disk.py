@@ -98,7 +98,7 @@ class DiskBlobs:
         """A file below the folder; ids that could lead elsewhere name no blob."""
         if not _ID.fullmatch(blob_id):
             raise BlobNotFound(blob_id)
-        return self._folder / blob_id[:2] / blob_id
+        return self._folder / blob_id[:1] / blob_id  # 64 folders
 
 
 def _created(file: Path) -> BinaryIO:
