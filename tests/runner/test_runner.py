@@ -186,3 +186,75 @@ def test_a_store_that_does_not_answer_for_a_while_does_not_end_the_runner(
     bench.runner.drain()
     thread.join(timeout=10)
     bench.store.close()
+
+
+def test_the_next_job_is_edited_while_the_pictures_of_the_last_are_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = Bench(tmp_path)
+    disk_is_free = threading.Event()
+    put = bench.blobs.put
+
+    def slow(*args: Any, **fields: Any) -> Any:
+        disk_is_free.wait(10)
+        return put(*args, **fields)
+
+    monkeypatch.setattr(bench.blobs, "put", slow)
+    for name in "abc":
+        bench.submit(name)
+    thread = threading.Thread(target=bench.runner.run)
+    thread.start()
+    wait_for(lambda: bench.store.get("b").state is JobState.RUNNING)
+    assert bench.store.get("a").state is JobState.RUNNING
+    time.sleep(0.1)
+    assert bench.store.get("c").state is JobState.QUEUED  # at most one waits to be saved
+    disk_is_free.set()
+    wait_for(lambda: bench.store.get("c").state is JobState.COMPLETED)
+    assert bench.store.get("a").state is JobState.COMPLETED
+    bench.runner.drain()
+    thread.join(timeout=10)
+    bench.store.close()
+
+
+def test_a_store_that_is_away_when_a_job_ends_is_asked_again_and_the_work_is_not_lost(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    complete, failures = bench.store.complete, iter([1, 1])
+
+    def flaky(*args: Any, **fields: Any) -> Any:
+        if next(failures, None):
+            raise StoreUnavailable("gone")
+        return complete(*args, **fields)
+
+    monkeypatch.setattr(bench.store, "complete", flaky)
+    monkeypatch.setattr("hidream_edit.runner.attempt.RETRY_SECONDS", 0.01)
+    bench.submit()
+    job = bench.work()
+    assert (job.state, job.attempt) == (JobState.COMPLETED, 1)
+
+
+def test_a_store_that_is_away_during_an_edit_gets_its_log_lines_later(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(*_: Any) -> None:
+        raise StoreUnavailable("gone")
+
+    monkeypatch.setattr(bench.store, "append_events", gone)
+    monkeypatch.setattr("hidream_edit.runner.job_log.FLUSH_SECONDS", 0.0)
+    bench.submit()
+    assert bench.work().state is JobState.COMPLETED
+    told = [event.message for event in bench.store.events("a")]
+    assert [text for text in told if text.startswith("step")] == ["step 1 of 3", "step 2 of 3", "step 3 of 3"]
+
+
+def test_pictures_that_cannot_be_saved_fail_the_job_and_not_the_runner(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError("no space")
+
+    monkeypatch.setattr(bench.blobs, "put", full)
+    bench.submit()
+    job = bench.work()
+    assert job.failure is not None
+    assert job.failure.kind == "internal_server_error"

@@ -1,4 +1,4 @@
-"""Claim → edit → save → complete, told top-down."""
+"""The loop of a runner: one job on the device, the one before it being saved."""
 
 from __future__ import annotations
 
@@ -7,30 +7,18 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from typing import Any
 
-from hidream_edit.domain.edit_request import EditDone, EditEngine, EditRequest, EditStarted, StepDone
-from hidream_edit.domain.errors import FetchFailed, InputInvalid, LeaseLost, StoreUnavailable
+from hidream_edit.domain.edit_request import EditEngine
+from hidream_edit.domain.errors import StoreUnavailable
 from hidream_edit.domain.interfaces import BlobStore, JobStore, RunnerFacts, RunnerState
-from hidream_edit.domain.job import EventLevel, Failure, Job, NewEvent
-from hidream_edit.domain.picture import Picture
-from hidream_edit.pictures.decode import decode
-from hidream_edit.pictures.encode import encode
+from hidream_edit.domain.job import Job
+from hidream_edit.runner.attempt import Attempt, Tools
 from hidream_edit.runner.heartbeat import Heartbeat
-from hidream_edit.runner.job_log import JobCancelled, JobLog
 
 logger = logging.getLogger(__name__)
-
-PREVIEW_KEEP_SECONDS, PREVIEW_SECONDS_BETWEEN = 300.0, 0.25
-RETRY_SECONDS = 0.2
-BROKEN = Failure("internal_server_error", "the edit failed; the server's log says why")
-UNCHECKED = "no safety checker is installed: the pictures were not checked"
-
-
-class HandedBack(Exception):
-    """This process is about to end; another runner may go on with the job."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +31,8 @@ class RunnerLimits:
 
 
 class Runner:
-    """Works on one job at a time until it is told to stop."""
+    """Edits one job at a time until it is told to stop. While one is edited, the pictures of the last one are encoded
+    and saved, so that the device does not wait for a disk or a network."""
 
     def __init__(
         self,
@@ -56,9 +45,10 @@ class Runner:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.id = f"runner-{uuid.uuid4().hex[:12]}"
-        self._store, self._blobs, self._engine, self._read_source = store, blobs, engine, read_source
+        self._store, self._engine = store, engine
         self._limits, self._clock = limits or RunnerLimits(), clock
         self._draining, self._hurry = threading.Event(), threading.Event()
+        self._tools = Tools(store, blobs, engine, read_source, clock, self._limits.lease_seconds, self._hurry)
         self._heartbeat = Heartbeat(
             store, self._limits.lease_seconds, self._limits.heartbeat_seconds, clock, self._announce
         )
@@ -79,7 +69,8 @@ class Runner:
     def run(self) -> None:
         """Work until `drain`."""
         self._announce()
-        with self._heartbeat:
+        saving: Future[None] | None = None
+        with self._heartbeat, ThreadPoolExecutor(1, "saver") as saver:
             while not self._draining.is_set():
                 try:
                     revision = self._store.revision()
@@ -88,10 +79,12 @@ class Runner:
                     )
                     if job is None:
                         self._store.wait(revision, seconds_max=self._limits.look_seconds)
-                    else:
-                        self.work_on(job)
+                        continue
+                    attempt = self._edited(job)
+                    if saving is not None:
+                        wait([saving])  # one at a time: whoever edits faster than it can save has to wait
+                    saving = saver.submit(self._finished, attempt)
                 except StoreUnavailable:
-                    # The job, if there was one, is another attempt's when its lease is over.
                     logger.exception("the store does not answer")
                     self._draining.wait(self._limits.look_seconds)
         with contextlib.suppress(StoreUnavailable):
@@ -99,120 +92,18 @@ class Runner:
 
     def work_on(self, job: Job) -> None:
         """Bring one job to its end; whatever goes wrong with it harms no other."""
-        lease = str(job.lease_token)
-        self._heartbeat.watch(lease)
-        log = JobLog(self._store, job, lease, self._clock)
-        store = self._store
+        self._finished(self._edited(job))
+
+    def _edited(self, job: Job) -> Attempt:
+        attempt = Attempt(job, self._tools)
+        self._heartbeat.watch(attempt.lease)
+        attempt.edit()
+        return attempt
+
+    def _finished(self, attempt: Attempt) -> None:
         try:
-            output = self._edited(job, log)
-            self._end(log, lambda events: store.complete(job.id, lease, output, now=self._clock(), events=events))
+            attempt.finish()
         except StoreUnavailable:
-            raise
-        except LeaseLost:
-            logger.warning("lost the lease of %s", job.id)
-        except JobCancelled:
-            self._end(log, lambda events: store.stop(job.id, lease, now=self._clock(), events=events))
-        except HandedBack:
-            self._end(log, lambda events: store.hand_back(job.id, lease, now=self._clock(), events=events))
-        except InputInvalid as wrong:
-            self._fail(job, lease, log, Failure(wrong.kind, str(wrong), wrong.field, wrong.context))
-        except FetchFailed as unreachable:
-            self._fail(job, lease, log, Failure("file_download_error", str(unreachable), "image_url"))
-        except Exception:
-            # Whatever an engine raises ends this job, not this process.
-            logger.exception("the edit failed", extra={"job_id": job.id})
-            self._fail(job, lease, log, BROKEN)
+            logger.exception("the end of a job could not be written; another attempt will follow")
         finally:
-            self._heartbeat.forget(lease)
-
-    def _fail(self, job: Job, lease: str, log: JobLog, failure: Failure) -> None:
-        self._end(log, lambda events: self._store.fail(job.id, lease, failure, now=self._clock(), events=events))
-
-    def _end(self, log: JobLog, write: Callable[[Sequence[NewEvent]], object]) -> None:
-        """Write how a job ended. A store that does not answer may be back before the lease is over, and the work of
-        minutes need not be done again."""
-        events, until = log.take(), time.monotonic() + self._limits.lease_seconds
-        while True:
-            try:
-                write(events)
-            except LeaseLost as lost:
-                logger.warning("lost the lease of %s", lost.job_id)
-            except StoreUnavailable:
-                if time.monotonic() > until:
-                    raise
-                logger.warning("the store does not answer; trying again to write how a job ended")
-                time.sleep(RETRY_SECONDS)
-                continue
-            return
-
-    def _edited(self, job: Job, log: JobLog) -> Mapping[str, Any]:
-        request = EditRequest.from_json(job.input)
-        began = time.monotonic()
-        log.say(f"attempt {job.attempt} on {self._engine.name}")
-        if request.ignored_fields:
-            unknown = ", ".join(request.ignored_fields)
-            log.say(f"ignored, since this endpoint does not know them: {unknown}", EventLevel.WARN)
-        source = decode(self._read_source(request.image_url))
-        decoded = time.monotonic()
-        log.say(f"source read: {source.width}x{source.height}", seconds=round(decoded - began, 3))
-        started, pictures = self._driven(job, request, source, log)
-        edited = time.monotonic()
-        # Pictures are saved before the job is completed: a crash in between repeats work, whereas the other order
-        # could announce pictures that do not exist.
-        images = [self._stored(job, request, started, index, one) for index, one in enumerate(pictures)]
-        return {
-            "images": images,
-            "timings": {"inference": round(edited - decoded, 4)},
-            "seed": started.settings.seed,
-            "has_nsfw_concepts": [] if request.enable_safety_checker else [False] * len(images),
-            "prompt": started.prompt,
-            "sync_mode": request.sync_mode,
-        }
-
-    def _driven(
-        self, job: Job, request: EditRequest, source: Picture, log: JobLog
-    ) -> tuple[EditStarted, tuple[Picture, ...]]:
-        """Run the engine to its end, telling each step."""
-        started: EditStarted | None = None
-        pictures: tuple[Picture, ...] = ()
-        previewed, step_began = 0.0, time.monotonic()
-        for progress in self._engine.edit(source, request.edit_input):
-            if self._hurry.is_set():
-                raise HandedBack
-            if isinstance(progress, EditStarted):
-                started, step_began = progress, time.monotonic()
-                for warning in progress.warnings:
-                    log.say(warning, EventLevel.WARN)
-                if request.enable_safety_checker:
-                    log.say(UNCHECKED, EventLevel.WARN)
-            elif isinstance(progress, StepDone):
-                seconds, step_began = time.monotonic() - step_began, time.monotonic()
-                facts: dict[str, Any] = {"step": progress.steps_done, "of": progress.steps_total}
-                if job.wants_previews and step_began - previewed >= PREVIEW_SECONDS_BETWEEN:
-                    previewed = step_began
-                    facts["preview"] = self._preview(progress)
-                log.say(f"step {progress.steps_done} of {progress.steps_total}", seconds=round(seconds, 4), **facts)
-            elif isinstance(progress, EditDone):
-                pictures = progress.pictures
-            log.flush()
-        if started is None:
-            raise RuntimeError("the engine ended without an edit")
-        return started, pictures
-
-    def _stored(
-        self, job: Job, request: EditRequest, started: EditStarted, index: int, picture: Picture
-    ) -> dict[str, Any]:
-        about = {
-            "software": "hidream-edit",
-            "model": self._engine.name,
-            "seed": started.settings.seed_of_image(index),
-            "settings": started.settings.as_json(),
-        }
-        data = encode(picture, request.output_format, about=about)
-        content_type = f"image/{request.output_format}"
-        facts = self._blobs.put(iter([data]), content_type, now=self._clock(), keep_seconds=job.keep_seconds)
-        return {"blob": facts.id, "width": picture.width, "height": picture.height, "content_type": content_type}
-
-    def _preview(self, progress: StepDone) -> str:
-        data = encode(progress.preview(), "jpeg")
-        return self._blobs.put(iter([data]), "image/jpeg", now=self._clock(), keep_seconds=PREVIEW_KEEP_SECONDS).id
+            self._heartbeat.forget(attempt.lease)

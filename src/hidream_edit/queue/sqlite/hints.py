@@ -11,6 +11,7 @@ import uuid
 from pathlib import Path
 
 NO_SOCKET_SECONDS = 0.01
+SETTLED_NANOSECONDS = 100_000_000
 NOTHING = b"\0"
 
 
@@ -23,6 +24,8 @@ class SocketHints:
         self._lock = threading.Lock()
         self._ours: list[tuple[socket.socket, Path]] = []
         self._sender: socket.socket | None = None
+        self._listed: list[Path] = []
+        self._listed_at = 0
         with contextlib.suppress(OSError):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._sender = _datagrams()
@@ -31,17 +34,26 @@ class SocketHints:
         """Wake whoever waits. A socket that nobody holds any more is what a killed process left behind."""
         if self._sender is None:
             return
-        try:
-            addresses = list(self._folder.iterdir())
-        except OSError:
-            return
-        for address in addresses:
+        for address in self._addresses():
             try:
                 self._sender.sendto(NOTHING, str(address))
             except ConnectionRefusedError:
                 address.unlink(missing_ok=True)
             except OSError:
                 continue  # full: it has been woken already
+
+    def _addresses(self) -> list[Path]:
+        """Read again only when a socket has come or gone."""
+        try:
+            changed_at = self._folder.stat().st_mtime_ns
+            if changed_at != self._listed_at:
+                self._listed = list(self._folder.iterdir())
+                # A change within the same tick of the file system's clock would not be seen.
+                is_settled = time.time_ns() - changed_at > SETTLED_NANOSECONDS
+                self._listed_at = changed_at if is_settled else 0
+        except OSError:
+            return []
+        return self._listed
 
     def pause(self, seconds: float) -> None:
         """Sleep until a hint comes."""

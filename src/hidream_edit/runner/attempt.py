@@ -1,0 +1,196 @@
+"""One attempt at one job: fetch → edit, then save → complete, told top-down."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from hidream_edit.domain.edit_request import EditDone, EditEngine, EditRequest, EditStarted, StepDone
+from hidream_edit.domain.errors import FetchFailed, InputInvalid, LeaseLost, StoreUnavailable
+from hidream_edit.domain.interfaces import BlobStore, JobStore
+from hidream_edit.domain.job import EventLevel, Failure, Job
+from hidream_edit.domain.picture import Picture
+from hidream_edit.pictures.decode import decode
+from hidream_edit.pictures.encode import encode
+from hidream_edit.runner.job_log import JobCancelled, JobLog
+
+logger = logging.getLogger(__name__)
+
+PREVIEW_KEEP_SECONDS, PREVIEW_SECONDS_BETWEEN = 300.0, 0.25
+RETRY_SECONDS = 0.2
+BROKEN = Failure("internal_server_error", "the edit failed; the server's log says why")
+UNCHECKED = "no safety checker is installed: the pictures were not checked"
+
+
+class HandedBack(Exception):
+    """This process is about to end; another runner may go on with the job."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What attempts work with."""
+
+    store: JobStore
+    blobs: BlobStore
+    engine: EditEngine
+    read_source: Callable[[str], bytes]
+    clock: Callable[[], float]
+    lease_seconds: float
+    hurry: threading.Event  # set: hand the job back at its next step
+
+
+@dataclass(frozen=True, slots=True)
+class Edited:
+    """What the engine made."""
+
+    started: EditStarted
+    pictures: tuple[Picture, ...]
+    seconds: float
+
+
+class Attempt:
+    """`edit` needs the device, `finish` does not: the next job may use it meanwhile."""
+
+    def __init__(self, job: Job, tools: Tools) -> None:
+        self.lease = str(job.lease_token)
+        self._job, self._tools = job, tools
+        self._log = JobLog(tools.store, job, self.lease, tools.clock)
+        self._request: EditRequest | None = None
+        self._outcome: Edited | Failure | JobCancelled | HandedBack | LeaseLost | None = None
+
+    def edit(self) -> None:
+        """Run the engine; whatever goes wrong is kept for `finish`."""
+        try:
+            self._request = EditRequest.from_json(self._job.input)
+            self._outcome = self._edited(self._request)
+        except (JobCancelled, HandedBack, LeaseLost) as told:
+            self._outcome = told
+        except InputInvalid as wrong:
+            self._outcome = Failure(wrong.kind, str(wrong), wrong.field, wrong.context)
+        except FetchFailed as unreachable:
+            self._outcome = Failure("file_download_error", str(unreachable), "image_url")
+        except Exception:
+            # Whatever an engine raises ends this job, not this process.
+            logger.exception("the edit of %s failed", self._job.id)
+            self._outcome = BROKEN
+
+    def finish(self) -> None:
+        """Save the pictures, and write how the job ended.
+
+        Raises:
+            StoreUnavailable: for longer than the lease; another attempt will follow.
+        """
+        store, job, outcome = self._tools.store, self._job, self._outcome
+        if isinstance(outcome, Edited):
+            try:
+                output = self._saved(outcome)
+            except Exception:
+                logger.exception("the pictures of %s could not be saved", job.id)
+                outcome = BROKEN
+            else:
+                self._write(lambda **fields: store.complete(job.id, self.lease, output, **fields))
+                return
+        if isinstance(outcome, Failure):
+            failure = outcome
+            self._write(lambda **fields: store.fail(job.id, self.lease, failure, **fields))
+        elif isinstance(outcome, JobCancelled):
+            self._write(lambda **fields: store.stop(job.id, self.lease, **fields))
+        elif isinstance(outcome, HandedBack):
+            self._write(lambda **fields: store.hand_back(job.id, self.lease, **fields))
+        else:
+            logger.warning("lost the lease of %s", job.id)
+
+    def _write(self, write: Callable[..., object]) -> None:
+        """A store that does not answer may be back before the lease is over, and the work of minutes need not be done
+        again."""
+        events, until = self._log.take(), time.monotonic() + self._tools.lease_seconds
+        while True:
+            try:
+                write(now=self._tools.clock(), events=events)
+            except LeaseLost as lost:
+                logger.warning("lost the lease of %s", lost.job_id)
+            except StoreUnavailable:
+                if time.monotonic() > until:
+                    raise
+                logger.warning("the store does not answer; trying again to write how a job ended")
+                time.sleep(RETRY_SECONDS)
+                continue
+            return
+
+    def _edited(self, request: EditRequest) -> Edited:
+        tools, log, began = self._tools, self._log, time.monotonic()
+        log.say(f"attempt {self._job.attempt} on {tools.engine.name}")
+        if request.ignored_fields:
+            unknown = ", ".join(request.ignored_fields)
+            log.say(f"ignored, since this endpoint does not know them: {unknown}", EventLevel.WARN)
+        source = decode(tools.read_source(request.image_url))
+        decoded = time.monotonic()
+        log.say(f"source read: {source.width}x{source.height}", seconds=round(decoded - began, 3))
+        started, pictures = self._driven(request, source)
+        return Edited(started, pictures, time.monotonic() - decoded)
+
+    def _driven(self, request: EditRequest, source: Picture) -> tuple[EditStarted, tuple[Picture, ...]]:
+        """Run the engine to its end, telling each step."""
+        tools, log = self._tools, self._log
+        started: EditStarted | None = None
+        pictures: tuple[Picture, ...] = ()
+        previewed, step_began = 0.0, time.monotonic()
+        for progress in tools.engine.edit(source, request.edit_input):
+            if tools.hurry.is_set():
+                raise HandedBack
+            if isinstance(progress, EditStarted):
+                started, step_began = progress, time.monotonic()
+                for warning in progress.warnings:
+                    log.say(warning, EventLevel.WARN)
+                if request.enable_safety_checker:
+                    log.say(UNCHECKED, EventLevel.WARN)
+            elif isinstance(progress, StepDone):
+                seconds, step_began = time.monotonic() - step_began, time.monotonic()
+                facts: dict[str, Any] = {"step": progress.steps_done, "of": progress.steps_total}
+                if self._job.wants_previews and step_began - previewed >= PREVIEW_SECONDS_BETWEEN:
+                    previewed = step_began
+                    facts["preview"] = self._preview(progress)
+                log.say(f"step {progress.steps_done} of {progress.steps_total}", seconds=round(seconds, 4), **facts)
+            elif isinstance(progress, EditDone):
+                pictures = progress.pictures
+            log.flush()
+        if started is None:
+            raise RuntimeError("the engine ended without an edit")
+        return started, pictures
+
+    def _saved(self, edited: Edited) -> Mapping[str, Any]:
+        """The output of the job. Its pictures are saved before it is completed: a crash in between repeats work, and
+        the other order could announce pictures that do not exist."""
+        request = self._request
+        if request is None:
+            raise RuntimeError("nothing was edited")
+        images = [self._stored(request, edited.started, index, one) for index, one in enumerate(edited.pictures)]
+        return {
+            "images": images,
+            "timings": {"inference": round(edited.seconds, 4)},
+            "seed": edited.started.settings.seed,
+            "has_nsfw_concepts": [] if request.enable_safety_checker else [False] * len(images),
+            "prompt": edited.started.prompt,
+            "sync_mode": request.sync_mode,
+        }
+
+    def _stored(self, request: EditRequest, started: EditStarted, index: int, picture: Picture) -> dict[str, Any]:
+        tools = self._tools
+        about = {
+            "software": "hidream-edit",
+            "model": tools.engine.name,
+            "seed": started.settings.seed_of_image(index),
+            "settings": started.settings.as_json(),
+        }
+        data = encode(picture, request.output_format, about=about)
+        content_type = f"image/{request.output_format}"
+        facts = tools.blobs.put(iter([data]), content_type, now=tools.clock(), keep_seconds=self._job.keep_seconds)
+        return {"blob": facts.id, "width": picture.width, "height": picture.height, "content_type": content_type}
+
+    def _preview(self, progress: StepDone) -> str:
+        tools, data = self._tools, encode(progress.preview(), "jpeg")
+        return tools.blobs.put(iter([data]), "image/jpeg", now=tools.clock(), keep_seconds=PREVIEW_KEEP_SECONDS).id
