@@ -109,7 +109,7 @@ def test_the_javascript_client(client: str, door: str, tmp_path: Path) -> None:
 
 def python_flows(folder: Path, script: str, **environment: str) -> dict[str, Any]:
     """What a script saw that believes to speak to the hosted names."""
-    tls = made(folder, ())
+    tls = made(folder, ("localhost",))
     picture = folder / "picture.png"
     picture.write_bytes(picture_bytes())
     engine = NullEngine(seconds_per_step=STEP_SECONDS)
@@ -131,8 +131,10 @@ def python_flows(folder: Path, script: str, **environment: str) -> dict[str, Any
     return seen
 
 
-def test_the_python_client(tmp_path: Path) -> None:
-    seen = python_flows(tmp_path, "python_flows.py")
+@pytest.mark.parametrize("names", [{}, {"FAL_RUN_HOST": "localhost"}], ids=["tls", "host"])
+def test_the_python_client(names: dict[str, str], tmp_path: Path) -> None:
+    """It always speaks TLS; under a name of one's own, the host's name decides what part of the service is meant."""
+    seen = python_flows(tmp_path, "python_flows.py", **names)
     assert seen["run"] == 5
     assert seen["subscribe"] == {"images": 1, "steps": 3}
     assert seen["submit"] == {"images": 1, "status": "Completed"}

@@ -39,13 +39,14 @@ def test_it_says_where_it_is_and_edits(start: Start) -> None:
     assert "curl" in printed
     assert "proxyUrl" in printed
     assert str(server.folder) in printed
+    wait_for(lambda: any("null on nothing, ready after" in line for line in server.printed))
 
 
 def test_readiness_tells_loading_ready_and_draining(start: Start) -> None:
     server = start()
     words = set()
     wait_for(lambda: words.add(server.client.get("/health/ready").json()["status"]) or "ready" in words)
-    assert words <= {"loading", "ready"}
+    assert words <= {"loading", "warming", "ready"}
     without = start("--no-runner")
     # The other server's runner shares the data folder, so jobs of this one are worked on too.
     assert without.client.get("/health/ready").json()["status"] == "ready"

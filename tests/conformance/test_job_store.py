@@ -349,9 +349,10 @@ def test_a_runner_hears_of_a_cancellation_with_its_next_event(store: JobStore) -
 def test_runners_announce_themselves_and_fall_silent(store: JobStore) -> None:
     store.announce(RunnerFacts("r1", RunnerState.LOADING, "mini", 10.0))
     store.announce(RunnerFacts("r2", RunnerState.READY, "mini", 11.0))
-    store.announce(RunnerFacts("r1", RunnerState.READY, "mini", 20.0))
+    store.announce(RunnerFacts("r1", RunnerState.READY, "mini", 20.0, {"guidance_scale": 1}, "cuda:0"))
     assert [runner.id for runner in store.runners(since=15)] == ["r1"]
-    assert store.runners(since=0)[0].state is RunnerState.READY
+    ready = store.runners(since=0)[0]
+    assert (ready.state, ready.device, ready.defaults) == (RunnerState.READY, "cuda:0", {"guidance_scale": 1})
     store.dismiss("r1")
     assert [runner.id for runner in store.runners(since=0)] == ["r2"]
 

@@ -15,7 +15,7 @@ async def live(_: Request) -> Response:
 
 
 async def ready(request: Request) -> Response:
-    """Jobs are being worked on: loading, ready, draining, runner dead."""
+    """Jobs are being worked on: loading, warming, ready, draining, runner dead."""
     readiness = services_of(request).readiness()
     return JSONResponse({"status": readiness.word, "version": __version__}, 200 if readiness.is_ready else 503)
 

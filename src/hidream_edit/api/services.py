@@ -33,7 +33,7 @@ class ApiLimits:
 
 @dataclass(frozen=True, slots=True)
 class Readiness:
-    """Whether jobs are being worked on, in words: loading, ready, draining, runner dead, no runner here."""
+    """Whether jobs are being worked on, in words: loading, warming, ready, draining, runner dead, no runner here."""
 
     word: str
     is_ready: bool

@@ -68,6 +68,7 @@ class EditEngine(Protocol):
     """What a runner drives. The iterator may be dropped after any step; the edit then ends."""
 
     name: str
+    device: str
     defaults: Mapping[str, Any]  # values of fields that a request leaves out
 
     def edit(self, source: Picture, edit_input: EditInput) -> Iterator[Progress]:

@@ -31,6 +31,7 @@ class RunnerState(StrEnum):
     """What a runner is doing."""
 
     LOADING = "loading"  # weights are on their way
+    WARMING = "warming"  # the first, slow edit is made for nobody
     READY = "ready"  # waits for a job, or works on one
     DRAINING = "draining"  # finishes what it has
 
@@ -43,6 +44,7 @@ class RunnerFacts(NamedTuple):
     engine: str
     seen_at: float
     defaults: Mapping[str, Any] = {}  # of the loaded model, for fields that a request leaves out
+    device: str = ""
 
 
 class JobStore(Protocol):

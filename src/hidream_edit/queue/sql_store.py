@@ -277,10 +277,9 @@ class SqlStore(ABC):
         return [DeliveryAttempt(row["at"], row["seconds"], row["status"], row["error"]) for row in rows]
 
     def announce(self, runner: RunnerFacts) -> None:
-        values = {"id": runner.id, "state": runner.state.value, "engine": runner.engine, "seen_at": runner.seen_at}
-        values["defaults"] = json.dumps(runner.defaults)
+        words = {"id": runner.id, "state": runner.state.value, "engine": runner.engine, "device": runner.device}
         with self.writing():
-            self.execute("announce_runner", **values)
+            self.execute("announce_runner", seen_at=runner.seen_at, defaults=json.dumps(runner.defaults), **words)
 
     def dismiss(self, runner_id: str) -> None:
         with self.writing():
@@ -290,7 +289,12 @@ class SqlStore(ABC):
         rows = self._all("runners_seen_since", since=since)
         return [
             RunnerFacts(
-                row["id"], RunnerState(row["state"]), row["engine"], row["seen_at"], json.loads(row["defaults"])
+                row["id"],
+                RunnerState(row["state"]),
+                row["engine"],
+                row["seen_at"],
+                json.loads(row["defaults"]),
+                row["device"],
             )
             for row in rows
         ]

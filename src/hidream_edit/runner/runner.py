@@ -64,7 +64,8 @@ class Runner:
 
     def _announce(self) -> None:
         state = RunnerState.DRAINING if self._draining.is_set() else RunnerState.READY
-        self._store.announce(RunnerFacts(self.id, state, self._engine.name, self._clock(), self._engine.defaults))
+        engine = self._engine
+        self._store.announce(RunnerFacts(self.id, state, engine.name, self._clock(), engine.defaults, engine.device))
 
     def run(self) -> None:
         """Work until `drain`."""

@@ -17,7 +17,7 @@ PREVIEW_SIDE = 8
 class NullEngine:
     """See `EditEngine`. An instruction of "fail" raises, as a broken engine would; "crash" ends the process."""
 
-    name = "null"
+    name, device = "null", "nothing"
 
     def __init__(self, *, seconds_per_step: float = 0.0, steps: int = 3) -> None:
         self._seconds_per_step = seconds_per_step

@@ -40,7 +40,7 @@ class EngineOfRunner:
     """The engine as a runner drives it."""
 
     def __init__(self, engine: Engine) -> None:
-        self._engine, self.name = engine, engine.model.name
+        self._engine, self.name, self.device = engine, engine.model.name, engine.device
         self.defaults: Mapping[str, Any] = asdict(engine.model.defaults)
 
     def edit(self, source: Picture, edit_input: EditInput) -> Iterator[Progress]:
@@ -77,6 +77,13 @@ def load(models: ModelSettings) -> EditEngine:
     )
 
 
+def warm_up(engine: EditEngine) -> None:
+    """One step for nobody: whatever is only built at the first use is built before somebody waits for it."""
+    gray = Picture(8, 8, bytes(8 * 8 * 3))
+    for _ in engine.edit(gray, EditInput(edit_instruction="", seed=0, num_inference_steps=1, num_images=1)):
+        pass
+
+
 def work(settings: ServerSettings, models: ModelSettings, *, supervised: bool) -> None:
     """Work on jobs until told to stop: once, to finish the current one; twice, or after the grace period, to hand it
     back.
@@ -85,12 +92,16 @@ def work(settings: ServerSettings, models: ModelSettings, *, supervised: bool) -
         StoreUnusable, ModelUnusable, DeviceUnavailable: it cannot begin.
     """
     parts = open_parts(settings)
-    loading = f"loading-{uuid.uuid4().hex[:12]}"
-    parts.store.announce(RunnerFacts(loading, RunnerState.LOADING, models.model or "mini", time.time()))
+    beginning = f"runner-{uuid.uuid4().hex[:12]}"
     try:
+        parts.store.announce(RunnerFacts(beginning, RunnerState.LOADING, models.model or "mini", time.time()))
         engine = load(models)
+        parts.store.announce(
+            RunnerFacts(beginning, RunnerState.WARMING, engine.name, time.time(), device=engine.device)
+        )
+        warm_up(engine)
     finally:
-        parts.store.dismiss(loading)
+        parts.store.dismiss(beginning)
     reader = SourceReader(parts.blobs, FetchLimits(allowed=settings.allowed_networks), clock=time.time)
     limits = RunnerLimits(settings.lease_seconds, settings.heartbeat_seconds)
     runner = Runner(parts.store, parts.blobs, engine, reader, limits=limits)

@@ -21,7 +21,7 @@ from hidream_edit.api.doors import host_names
 from hidream_edit.api.outcome import webhook_body
 from hidream_edit.api.services import APP_IDS, ApiLimits, Readiness, Services
 from hidream_edit.domain.edit import EditDefaults, Fit
-from hidream_edit.domain.errors import InputInvalid
+from hidream_edit.domain.errors import InputInvalid, StoreUnavailable
 from hidream_edit.domain.interfaces import RunnerState
 from hidream_edit.queue.maintenance import Maintenance
 from hidream_edit.queue.submitter import Submitter
@@ -177,6 +177,7 @@ async def _serve(
         supervisor.start()
     serving = asyncio.ensure_future(server.serve())
     ending = asyncio.ensure_future(_end_after_signals(settings, server, supervisor, draining))
+    telling = asyncio.ensure_future(_tell_when_ready(readiness, say))
     try:
         while not server.started and not serving.done():  # noqa: ASYNC110 - the server has no event for it
             await asyncio.sleep(0.01)
@@ -190,10 +191,22 @@ async def _serve(
         await serving
     finally:
         ending.cancel()
+        telling.cancel()
         if supervisor is not None:
             await asyncio.to_thread(supervisor.kill)
         await asyncio.to_thread(sender.stop)
         maintenance.stop()
+
+
+async def _tell_when_ready(readiness: ReadinessOf, say: Callable[[str], None]) -> None:
+    """Which model runs on what; known when a runner has loaded it."""
+    began = time.monotonic()
+    engine = None
+    while engine is None:  # the runner is another process: there is no event to wait for
+        await asyncio.sleep(READINESS_SECONDS)
+        with contextlib.suppress(StoreUnavailable):
+            engine = await asyncio.to_thread(readiness.engine)
+    say(f"model     {engine}, ready after {time.monotonic() - began:.1f} s")
 
 
 async def _end_after_signals(
@@ -230,6 +243,13 @@ class ReadinessOf:
             self._known, self._until = self._look(), time.monotonic() + READINESS_SECONDS
         return self._known
 
+    def engine(self) -> str | None:
+        """Model and device of a runner that is ready."""
+        for runner in self._parts.store.runners(since=time.time() - SILENT_SECONDS):
+            if runner.state is RunnerState.READY:
+                return f"{runner.engine} on {runner.device}"
+        return None
+
     def defaults(self) -> EditDefaults:
         """Of the model that a runner has loaded; the hosted ones until there is a runner."""
         for runner in self._parts.store.runners(since=time.time() - SILENT_SECONDS):
@@ -243,6 +263,8 @@ class ReadinessOf:
             return Readiness("runner dead", is_ready=False)
         if RunnerState.READY in states:
             return Readiness("ready", is_ready=True)
+        if RunnerState.WARMING in states:
+            return Readiness("warming", is_ready=False)
         if RunnerState.LOADING in states or self._supervisor is not None:
             return Readiness("loading", is_ready=False)
         return Readiness("no runner", is_ready=False)
