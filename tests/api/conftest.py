@@ -20,9 +20,9 @@ from hidream_edit.api.auth import Authenticator
 from hidream_edit.api.outcome import webhook_body
 from hidream_edit.api.services import ApiLimits, Readiness, Services
 from hidream_edit.blobs.disk import DiskBlobs
-from hidream_edit.blobs.fetch import FetchLimits
 from hidream_edit.blobs.sources import SourceReader
 from hidream_edit.domain.keys import new_key
+from hidream_edit.outgoing.download import DownloadLimits
 from hidream_edit.queue.maintenance import Maintenance
 from hidream_edit.queue.sql_keys import SqlKeys
 from hidream_edit.queue.sqlite.store import SqliteStore
@@ -99,7 +99,7 @@ class Server:
         self.client = httpx.Client(base_url=self.url, timeout=20)
         self.maintenance = Maintenance(self.store, self.blobs)
         self.maintenance.start()
-        reader = SourceReader(self.blobs, FetchLimits(), clock=time.time)
+        reader = SourceReader(self.blobs, DownloadLimits(), clock=time.time)
         self.runner = Runner(
             self.store, self.blobs, engine or NullEngine(), reader, limits=RunnerLimits(look_seconds=0.05)
         )

@@ -5,13 +5,14 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterator
 
-import httpx
+import httpcore
 import pytest
 from tests.support.describer_server import LINES, FakeServer, completion
 
 from hidream_edit.describer.describer import Describer
 from hidream_edit.domain.errors import DescriberFailed
 from hidream_edit.domain.picture import Picture
+from hidream_edit.outgoing.client import connect
 from hidream_edit.pictures.decode import decode
 
 PICTURE = Picture(30, 20, bytes(1800))
@@ -70,30 +71,30 @@ def test_blank_lines_between_the_three_do_not_matter(describer: Describer, fake_
 @pytest.mark.parametrize(
     ("failure", "words"),
     [
-        (httpx.ConnectError("refused"), "cannot be reached"),
-        (httpx.ReadTimeout("slow"), "took too long"),
-        (httpx.RemoteProtocolError("cut"), "broke off"),
+        (httpcore.ConnectError("refused"), "cannot be reached"),
+        (httpcore.ConnectTimeout("slow"), "took too long"),
+        (httpcore.ReadError("cut"), "broke off"),
     ],
 )
 def test_a_server_that_does_not_answer_is_named_as_such(failure: Exception, words: str) -> None:
-    def fail(_: httpx.Request) -> httpx.Response:
+    def fail(*_: object) -> httpcore.NetworkStream:
         raise failure
 
-    describer = Describer("http://test", model="seer", transport=httpx.MockTransport(fail))
+    describer = Describer("http://127.0.0.1", model="seer", connect_to=fail)
     with pytest.raises(DescriberFailed, match=words):
         describer.describe(PICTURE, "x")
     describer.close()
 
 
-def test_a_refused_connection_is_tried_once_more() -> None:
+def test_a_refused_connection_is_tried_once_more(fake_describer: FakeServer) -> None:
     calls = []
 
-    def second_time(_: httpx.Request) -> httpx.Response:
+    def second_time(address: str, port: int, seconds_max: float | None) -> httpcore.NetworkStream:
         calls.append(1)
         if len(calls) == 1:
-            raise httpx.ConnectError("refused")
-        return httpx.Response(200, json=completion(LINES))
+            raise httpcore.ConnectError("refused")
+        return connect(address, port, seconds_max)
 
-    describer = Describer("http://test", model="seer", transport=httpx.MockTransport(second_time))
+    describer = Describer(fake_describer.address, model="seer", connect_to=second_time)
     assert describer.describe(PICTURE, "x").source == "A dark square."
     describer.close()

@@ -7,20 +7,12 @@ import io
 from pathlib import Path
 from types import SimpleNamespace
 
-import httpx
+import httpcore
 import pytest
+from tests.support.web import Web, answer
 
 from hidream_edit.domain.errors import FetchFailed, PictureTooLarge, PictureUnreadable
 from hidream_edit.pictures import sources
-
-
-def client_for(answer: httpx.Response | Exception) -> httpx.Client:
-    def handle(_: httpx.Request) -> httpx.Response:
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
-    return httpx.Client(transport=httpx.MockTransport(handle))
 
 
 def test_a_folder_becomes_its_pictures_by_name(tmp_path: Path) -> None:
@@ -44,8 +36,10 @@ def test_no_source_may_be_larger_than_the_limit(tmp_path: Path) -> None:
     for source in (str(tmp_path / "large"), "data:;base64," + base64.b64encode(bytes(11)).decode()):
         with pytest.raises(PictureTooLarge):
             sources.read(source, bytes_max=10)
-    with client_for(httpx.Response(200, content=bytes(11))) as client, pytest.raises(PictureTooLarge):
-        sources.read("http://test/large", client=client, bytes_max=10)
+    with pytest.raises(PictureTooLarge):
+        sources.read(
+            "http://127.0.0.1/large", connect_to=Web({"127.0.0.1": answer(body=bytes(11))}).connect, bytes_max=10
+        )
 
 
 def test_standard_input_is_a_source(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,22 +66,25 @@ def test_a_malformed_data_uri_is_refused(uri: str) -> None:
         sources.read(uri)
 
 
-def test_an_address_is_fetched() -> None:
-    with client_for(httpx.Response(200, content=b"picture")) as client:
-        assert sources.read("https://test/a.jpg", client=client) == b"picture"
+def test_an_address_is_fetched_also_one_of_this_machine() -> None:
+    web = Web({"127.0.0.1": answer(body=b"picture")})
+    assert sources.read("http://127.0.0.1/a.jpg", connect_to=web.connect) == b"picture"
 
 
 @pytest.mark.parametrize(
-    ("answer", "words"),
+    ("reply", "words"),
     [
-        (httpx.Response(404), "answered 404"),
-        (httpx.ConnectError("refused"), "could not be fetched"),
-        (httpx.ReadTimeout("slow"), "could not be fetched"),
+        (answer(404), "answered 404"),
+        (httpcore.ConnectError("refused"), "could not be fetched"),
+        (httpcore.ReadTimeout("slow"), "could not be fetched"),
     ],
 )
-def test_an_address_without_a_picture_fails_without_showing_its_query(
-    answer: httpx.Response | Exception, words: str
-) -> None:
-    with client_for(answer) as client, pytest.raises(FetchFailed, match=words) as caught:
-        sources.read("https://test/a.jpg?key=secret", client=client)
+def test_an_address_without_a_picture_fails_without_showing_its_query(reply: bytes | Exception, words: str) -> None:
+    def connect(address: str, port: int, seconds_max: float | None) -> httpcore.NetworkStream:
+        if isinstance(reply, Exception):
+            raise reply
+        return Web({"127.0.0.1": reply}).connect(address, port, seconds_max)
+
+    with pytest.raises(FetchFailed, match=words) as caught:
+        sources.read("http://127.0.0.1/a.jpg?key=secret", connect_to=connect)
     assert "secret" not in str(caught.value)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from hidream_edit.blobs.fetch import FetchLimits, fetch
 from hidream_edit.domain.errors import BlobNotFound, FetchFailed, PictureTooLarge
 from hidream_edit.domain.interfaces import BlobStore
+from hidream_edit.outgoing.download import DownloadLimits, download
 from hidream_edit.pictures.sources import from_data_uri
 
 OWN = "blob:"
@@ -15,7 +15,7 @@ OWN = "blob:"
 class SourceReader:
     """Reads a source for a runner."""
 
-    def __init__(self, blobs: BlobStore, limits: FetchLimits, *, clock: Callable[[], float]) -> None:
+    def __init__(self, blobs: BlobStore, limits: DownloadLimits, *, clock: Callable[[], float]) -> None:
         self._blobs, self._limits, self._clock = blobs, limits, clock
 
     def __call__(self, image_url: str) -> bytes:
@@ -24,7 +24,7 @@ class SourceReader:
             return self._own(image_url.removeprefix(OWN))
         if image_url[:5].lower() == "data:":
             return from_data_uri(image_url)
-        return fetch(image_url, limits=self._limits)
+        return download(image_url, limits=self._limits)
 
     def _own(self, blob_id: str) -> bytes:
         now = self._clock()

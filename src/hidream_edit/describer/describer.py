@@ -10,6 +10,8 @@ from PIL import Image
 
 from hidream_edit.domain.errors import DescriberFailed
 from hidream_edit.domain.picture import Picture
+from hidream_edit.outgoing.addresses import EVERYWHERE, AddressRefused
+from hidream_edit.outgoing.client import Connect, connect, guarded_client
 from hidream_edit.pictures.convert import image_of, picture_of
 from hidream_edit.pictures.encode import encode
 
@@ -47,10 +49,14 @@ class Describer:
         model: str,
         key: str | None = None,
         timeout_seconds: float = 30.0,
-        transport: httpx.BaseTransport | None = None,
+        connect_to: Connect = connect,
     ) -> None:
         headers = {"Authorization": f"Bearer {key}"} if key else {}
-        self._client = httpx.Client(base_url=base_url, headers=headers, timeout=timeout_seconds, transport=transport)
+        # The owner chose the address: it may be on this machine.
+        self._client = guarded_client(
+            allowed=EVERYWHERE, seconds_max=timeout_seconds, is_total=False, connect_to=connect_to, base_url=base_url,
+            headers=headers,
+        )  # fmt: skip
         self._model = model
 
     def describe(self, source: Picture, instruction: str) -> Description:
@@ -79,7 +85,7 @@ class Describer:
                 response = self._client.post("chat/completions", json=body)
                 response.raise_for_status()
                 content = response.json()["choices"][0]["message"]["content"]
-            except httpx.ConnectError as problem:
+            except (httpx.ConnectError, AddressRefused) as problem:
                 if attempt == ATTEMPTS:
                     raise DescriberFailed("the describer cannot be reached") from problem
             except httpx.TimeoutException as problem:

@@ -8,13 +8,13 @@ import sys
 import urllib.parse
 from pathlib import Path
 
-import httpx
-
-from hidream_edit.domain.errors import FetchFailed, PictureTooLarge, PictureUnreadable
+from hidream_edit.domain.errors import PictureTooLarge, PictureUnreadable
+from hidream_edit.outgoing.addresses import EVERYWHERE
+from hidream_edit.outgoing.client import Connect, connect
+from hidream_edit.outgoing.download import DownloadLimits, download
 from hidream_edit.pictures.decode import DEFAULT_LIMITS
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".avif", ".tif", ".tiff", ".bmp", ".heic", ".heif"})
-FETCH_SECONDS_MAX, REDIRECTS_MAX = 30.0, 5
 STANDARD_INPUT = "-"
 
 
@@ -41,7 +41,7 @@ def is_address(source: str) -> bool:
     return source.lower().startswith(("http://", "https://", "data:"))
 
 
-def read(source: str, *, client: httpx.Client | None = None, bytes_max: int = DEFAULT_LIMITS.bytes_max) -> bytes:
+def read(source: str, *, bytes_max: int = DEFAULT_LIMITS.bytes_max, connect_to: Connect = connect) -> bytes:
     """The bytes of a source.
 
     Raises:
@@ -54,7 +54,13 @@ def read(source: str, *, client: httpx.Client | None = None, bytes_max: int = DE
     if source.lower().startswith("data:"):
         return _capped(from_data_uri(source), bytes_max)
     if is_address(source):
-        return fetch(source, client=client, bytes_max=bytes_max)
+        # Whoever types an address may reach whatever this machine reaches, and is told what went wrong.
+        return download(
+            source,
+            limits=DownloadLimits(bytes_max, allowed=EVERYWHERE),
+            explain=lambda problem: f"{_without_query(source)} {problem}",
+            connect_to=connect_to,
+        )
     try:
         with Path(source).open("rb") as file:
             return _capped(file.read(bytes_max + 1), bytes_max)
@@ -77,30 +83,6 @@ def from_data_uri(uri: str) -> bytes:
         return base64.b64decode("".join(urllib.parse.unquote(body).split()), validate=True)
     except (binascii.Error, ValueError) as problem:
         raise PictureUnreadable(f"the data URI is not valid base64: {problem}") from problem
-
-
-def fetch(url: str, *, client: httpx.Client | None = None, bytes_max: int) -> bytes:
-    """Download a picture.
-
-    Raises:
-        FetchFailed: refused, not found, too slow.
-        PictureTooLarge: more than ``bytes_max``.
-    """
-    opened = client or httpx.Client(follow_redirects=True, max_redirects=REDIRECTS_MAX, timeout=FETCH_SECONDS_MAX)
-    try:
-        with opened.stream("GET", url) as response:
-            response.raise_for_status()
-            data = b""
-            for piece in response.iter_bytes():
-                data = _capped(data + piece, bytes_max)
-            return data
-    except httpx.HTTPStatusError as refused:
-        raise FetchFailed(f"{_without_query(url)} answered {refused.response.status_code}") from refused
-    except (httpx.HTTPError, httpx.InvalidURL) as problem:
-        raise FetchFailed(f"{_without_query(url)} could not be fetched: {type(problem).__name__}") from problem
-    finally:
-        if client is None:
-            opened.close()
 
 
 def _capped(data: bytes, bytes_max: int) -> bytes:

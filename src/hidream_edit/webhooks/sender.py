@@ -15,7 +15,8 @@ from hidream_edit.domain.deliveries import Delivery, DeliveryAttempt, retry_at
 from hidream_edit.domain.errors import JobNotFound
 from hidream_edit.domain.interfaces import JobStore
 from hidream_edit.domain.job import Job
-from hidream_edit.outgoing.guarded import AddressRefused, Resolve, pinned, resolve
+from hidream_edit.outgoing.addresses import AddressRefused, Resolve, resolve
+from hidream_edit.outgoing.client import guarded_client, plain_url
 from hidream_edit.webhooks.signing import signed_headers
 
 logger = logging.getLogger(__name__)
@@ -82,19 +83,13 @@ class WebhookSender:
             **signed_headers(self._private_key, job.id, body, now=self._clock()),
         }
         try:
-            with httpx.Client(timeout=delivery.timeout_seconds, trust_env=False, follow_redirects=False) as client:
-                request = pinned(
-                    client,
-                    "POST",
-                    delivery.url,
-                    allowed=self._allowed,
-                    resolve_host=self._resolve,
-                    headers=headers,
-                    content=body,
-                )
-                response = client.send(request, stream=True)
+            with (
+                guarded_client(
+                    allowed=self._allowed, seconds_max=delivery.timeout_seconds, resolve_host=self._resolve
+                ) as client,
+                client.stream("POST", plain_url(delivery.url), headers=headers, content=body) as response,
+            ):
                 status = response.status_code
-                response.close()
         except AddressRefused as refused:
             return None, str(refused), True
         except httpx.HTTPError as problem:

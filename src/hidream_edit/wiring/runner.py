@@ -16,12 +16,12 @@ from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from hidream_edit.blobs.fetch import FetchLimits
 from hidream_edit.blobs.sources import SourceReader
 from hidream_edit.domain.edit import EditInput
 from hidream_edit.domain.edit_request import EditDone, EditEngine, EditStarted, Progress, StepDone
 from hidream_edit.domain.interfaces import RunnerFacts, RunnerState
 from hidream_edit.domain.picture import Picture
+from hidream_edit.outgoing.download import DownloadLimits
 from hidream_edit.runner.runner import Runner, RunnerLimits
 from hidream_edit.settings import ModelSettings, NullEngineSettings, ServerSettings
 from hidream_edit.testing import NullEngine
@@ -102,7 +102,7 @@ def work(settings: ServerSettings, models: ModelSettings, *, supervised: bool) -
         warm_up(engine)
     finally:
         parts.store.dismiss(beginning)
-    reader = SourceReader(parts.blobs, FetchLimits(allowed=settings.allowed_networks), clock=time.time)
+    reader = SourceReader(parts.blobs, DownloadLimits(allowed=settings.allowed_networks), clock=time.time)
     limits = RunnerLimits(settings.lease_seconds, settings.heartbeat_seconds)
     runner = Runner(parts.store, parts.blobs, engine, reader, limits=limits)
     ending = _Ending(runner, settings.grace_seconds)
