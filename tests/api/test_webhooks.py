@@ -33,6 +33,7 @@ class Receiver(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), ReceiverHandler)
         self.received: list[tuple[dict[str, str], bytes]] = []
         self.statuses: list[int] = []
+        self.location = "http://127.0.0.1:9/"
 
     @property
     def url(self) -> str:
@@ -52,7 +53,7 @@ class ReceiverHandler(BaseHTTPRequestHandler):
         assert isinstance(server, Receiver)
         server.received.append((dict(self.headers), self.rfile.read(int(self.headers["Content-Length"]))))
         self.send_response(server.statuses.pop(0) if server.statuses else 200)
-        self.send_header("Location", "http://127.0.0.1:9/")
+        self.send_header("Location", server.location)
         self.send_header("Content-Length", "0")
         self.end_headers()
 
@@ -202,6 +203,15 @@ def test_a_redirect_is_never_followed_and_final(outbox: Outbox, receiver: Receiv
     outbox.clock.now += 1e5
     assert not outbox.sender.once()
     assert [one.status for one in outbox.store.attempts("a")] == [302]
+
+
+def test_a_redirect_to_a_malformed_address_is_final_too(outbox: Outbox, receiver: Receiver) -> None:
+    receiver.statuses, receiver.location = [302], "javascript:alert(1)"
+    outbox.sender.once()
+    outbox.clock.now += 1e5
+    assert not outbox.sender.once()
+    (attempt,) = outbox.store.attempts("a")
+    assert "redirect" in str(attempt.error)
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:9/x", "http://10.0.0.1/", "file:///x", "nonsense", "http://[::1]/"])

@@ -61,7 +61,7 @@ def download(
                     if not response.is_success:
                         raise FetchFailed(explain(f"answered {response.status_code}"))
                     return _body(response, limits.bytes_max)
-            except (httpx.HTTPError, AddressRefused, ValueError, OSError, zlib.error) as problem:
+            except (httpx.HTTPError, httpx.InvalidURL, AddressRefused, ValueError, OSError, zlib.error) as problem:
                 raise FetchFailed(explain(f"could not be fetched: {type(problem).__name__}")) from problem
     raise FetchFailed(explain("leads elsewhere again and again"))
 

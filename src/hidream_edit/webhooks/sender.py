@@ -92,6 +92,8 @@ class WebhookSender:
                 status = response.status_code
         except AddressRefused as refused:
             return None, str(refused), True
+        except httpx.InvalidURL:
+            return None, "answered with a redirect to a malformed address", True
         except httpx.HTTPError as problem:
             return None, f"{type(problem).__name__}", False
         if 200 <= status < 300:
