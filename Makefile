@@ -75,6 +75,10 @@ eval-mini: setup ## measure the mini model in the package against its gate; abou
 histories: setup ## 20,000 random histories of each store against the reference; `make test` has 2,000
 	HISTORIES=20000 $(BIN)/python -m pytest -q tests/conformance/test_random_histories.py
 
+.PHONY: fuzz
+fuzz: setup ## 20,000 damaged pictures through the decoder; `make test` has 200
+	FUZZ_EXAMPLES=20000 $(BIN)/python -m pytest -q tests/pictures/test_decode.py -k damage
+
 .PHONY: crash
 crash: setup ## kill -9 of servers and runners, 200 times over 1,000 jobs: nothing is lost, nothing ends twice
 	$(BIN)/python -W ignore benchmarks/crash.py

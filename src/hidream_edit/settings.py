@@ -74,6 +74,9 @@ class ServerSettings(BaseSettings):
     allowed_networks: tuple[str, ...] = Field(
         (), description="Networks that image_url may name although they are not public, such as 192.168.1.0/24."
     )
+    tell_origin: bool = Field(
+        default=True, description="Write into each picture which version, model, seed and settings made it."
+    )
     keep_hours: float = Field(24.0, gt=0, description="Hours for which results can be fetched.")
     grace_seconds: float = Field(30.0, ge=0, description="Seconds that a running edit has to finish at shutdown.")
     lease_seconds: float = Field(30.0, gt=0, description="Seconds after which a silent runner's job goes to another.")

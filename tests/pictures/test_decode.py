@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 
 import numpy as np
 import pytest
@@ -15,6 +16,8 @@ from hidream_edit.pictures.convert import image_of
 from hidream_edit.pictures.decode import DecodeLimits, decode
 
 TWO_BY_ONE = Image.fromarray(np.array([[[255, 0, 0], [0, 0, 255]]], np.uint8))  # red, blue
+
+FUZZ_EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "200"))  # `make fuzz` takes many more
 
 
 def file_of(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
@@ -141,8 +144,8 @@ def test_extreme_shapes_are_pictures_too(size: tuple[int, int]) -> None:
     assert decode(file_of(Image.new("RGB", size, (1, 2, 3)))).size == size
 
 
-@settings(max_examples=150, deadline=None)
-@given(st.sampled_from(["PNG", "JPEG", "WEBP", "GIF", "TIFF", "BMP"]), st.data())
+@settings(max_examples=FUZZ_EXAMPLES, deadline=None, print_blob=True)
+@given(st.sampled_from(["PNG", "JPEG", "WEBP", "GIF", "TIFF", "BMP", "AVIF"]), st.data())
 def test_damage_anywhere_gives_a_picture_or_the_documented_error(kind: str, data: st.DataObject) -> None:
     whole = bytearray(file_of(Image.linear_gradient("L").resize((32, 24)).convert("RGB"), kind))
     for _ in range(data.draw(st.integers(1, 6))):

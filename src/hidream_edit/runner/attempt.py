@@ -14,9 +14,9 @@ from hidream_edit.domain.errors import FetchFailed, InputInvalid, LeaseLost, Sto
 from hidream_edit.domain.interfaces import BlobStore, JobStore
 from hidream_edit.domain.job import EventLevel, Failure, Job
 from hidream_edit.domain.picture import Picture
-from hidream_edit.pictures.decode import decode
-from hidream_edit.pictures.encode import encode
+from hidream_edit.pictures.isolated import Pictures
 from hidream_edit.runner.job_log import JobCancelled, JobLog
+from hidream_edit.version import __version__
 
 logger = logging.getLogger(__name__)
 
@@ -38,8 +38,10 @@ class Tools:
     blobs: BlobStore
     engine: EditEngine
     read_source: Callable[[str], bytes]
+    pictures: Pictures
     clock: Callable[[], float]
     lease_seconds: float
+    tells_origin: bool  # whether files say which model, seed and settings made them
     hurry: threading.Event  # set: hand the job back at its next step
 
 
@@ -127,7 +129,7 @@ class Attempt:
         if request.ignored_fields:
             unknown = ", ".join(request.ignored_fields)
             log.say(f"ignored, since this endpoint does not know them: {unknown}", EventLevel.WARN)
-        source = decode(tools.read_source(request.image_url))
+        source = tools.pictures.decode(tools.read_source(request.image_url))
         decoded = time.monotonic()
         log.say(f"source read: {source.width}x{source.height}", seconds=round(decoded - began, 3))
         started, pictures = self._driven(request, source)
@@ -181,16 +183,17 @@ class Attempt:
     def _stored(self, request: EditRequest, started: EditStarted, index: int, picture: Picture) -> dict[str, Any]:
         tools = self._tools
         about = {
-            "software": "hidream-edit",
+            "software": f"hidream-edit {__version__}",
             "model": tools.engine.name,
             "seed": started.settings.seed_of_image(index),
             "settings": started.settings.as_json(),
         }
-        data = encode(picture, request.output_format, about=about)
+        data = tools.pictures.encode(picture, request.output_format, about=about if tools.tells_origin else None)
         content_type = f"image/{request.output_format}"
         facts = tools.blobs.put(iter([data]), content_type, now=tools.clock(), keep_seconds=self._job.keep_seconds)
         return {"blob": facts.id, "width": picture.width, "height": picture.height, "content_type": content_type}
 
     def _preview(self, progress: StepDone) -> str:
-        tools, data = self._tools, encode(progress.preview(), "jpeg")
+        tools = self._tools
+        data = tools.pictures.encode(progress.preview(), "jpeg", about=None)
         return tools.blobs.put(iter([data]), "image/jpeg", now=tools.clock(), keep_seconds=PREVIEW_KEEP_SECONDS).id

@@ -15,6 +15,7 @@ from hidream_edit.domain.edit_request import EditEngine
 from hidream_edit.domain.errors import StoreUnavailable
 from hidream_edit.domain.interfaces import BlobStore, JobStore, RunnerFacts, RunnerState
 from hidream_edit.domain.job import Job
+from hidream_edit.pictures.isolated import Pictures, PicturesHere
 from hidream_edit.runner.attempt import Attempt, Tools
 from hidream_edit.runner.heartbeat import Heartbeat
 
@@ -41,6 +42,8 @@ class Runner:
         engine: EditEngine,
         read_source: Callable[[str], bytes],
         *,
+        pictures: Pictures | None = None,
+        tells_origin: bool = True,
         limits: RunnerLimits | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -48,7 +51,10 @@ class Runner:
         self._store, self._engine = store, engine
         self._limits, self._clock = limits or RunnerLimits(), clock
         self._draining, self._hurry = threading.Event(), threading.Event()
-        self._tools = Tools(store, blobs, engine, read_source, clock, self._limits.lease_seconds, self._hurry)
+        self._tools = Tools(
+            store, blobs, engine, read_source, pictures or PicturesHere(), clock, self._limits.lease_seconds,
+            tells_origin, self._hurry,
+        )  # fmt: skip
         self._heartbeat = Heartbeat(
             store, self._limits.lease_seconds, self._limits.heartbeat_seconds, clock, self._announce
         )

@@ -22,6 +22,7 @@ from hidream_edit.domain.edit_request import EditDone, EditEngine, EditStarted, 
 from hidream_edit.domain.interfaces import RunnerFacts, RunnerState
 from hidream_edit.domain.picture import Picture
 from hidream_edit.outgoing.download import DownloadLimits
+from hidream_edit.pictures.isolated import IsolatedPictures
 from hidream_edit.runner.runner import Runner, RunnerLimits
 from hidream_edit.settings import ModelSettings, NullEngineSettings, ServerSettings
 from hidream_edit.testing import NullEngine
@@ -104,12 +105,22 @@ def work(settings: ServerSettings, models: ModelSettings, *, supervised: bool) -
         parts.store.dismiss(beginning)
     reader = SourceReader(parts.blobs, DownloadLimits(allowed=settings.allowed_networks), clock=time.time)
     limits = RunnerLimits(settings.lease_seconds, settings.heartbeat_seconds)
-    runner = Runner(parts.store, parts.blobs, engine, reader, limits=limits)
+    pictures = IsolatedPictures()
+    runner = Runner(
+        parts.store,
+        parts.blobs,
+        engine,
+        reader,
+        pictures=pictures,
+        tells_origin=settings.tell_origin,
+        limits=limits,
+    )
     ending = _Ending(runner, settings.grace_seconds)
     if supervised:
         threading.Thread(target=ending.when_parent_is_gone, name="parent", daemon=True).start()
     with ending.on_signals():
         runner.run()
+    pictures.close()
     parts.close()
 
 
