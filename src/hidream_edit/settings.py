@@ -77,6 +77,12 @@ class ServerSettings(BaseSettings):
     tell_origin: bool = Field(
         default=True, description="Write into each picture which version, model, seed and settings made it."
     )
+    rate_per_minute: float | None = Field(
+        None, gt=0, description="Requests per minute of a key that has no rate of its own; no limit when unset."
+    )
+    concurrent_max: int | None = Field(
+        None, ge=1, description="Requests of a key that wait or run at a time; no limit when unset."
+    )
     keep_hours: float = Field(24.0, gt=0, description="Hours for which results can be fetched.")
     grace_seconds: float = Field(30.0, ge=0, description="Seconds that a running edit has to finish at shutdown.")
     lease_seconds: float = Field(30.0, gt=0, description="Seconds after which a silent runner's job goes to another.")

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from tests.conftest import SECRET
 
 APP = "/fal-ai/hidream-e1-full"
 SECONDS_MAX = 60.0
@@ -63,6 +64,7 @@ class Process:
         self._reader.join()
         assert self.process.stdout is not None
         self.process.stdout.close()
+        assert not [line for line in self.printed if SECRET.search(line)]
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = SECONDS_MAX) -> None:

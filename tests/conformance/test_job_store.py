@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 from tests.support.postgres import new_database
 
-from hidream_edit.domain.errors import JobFinished, JobNotFound, LeaseLost, QueueFull
+from hidream_edit.domain.errors import CallerLimited, JobFinished, JobNotFound, LeaseLost, QueueFull
 from hidream_edit.domain.interfaces import JobStore, RunnerFacts, RunnerState, Submit
 from hidream_edit.domain.job import EventLevel, Failure, Job, JobState, NewEvent, NewJob, Priority
+from hidream_edit.domain.quotas import Quota
 from hidream_edit.queue.postgres.store import PostgresStore
 from hidream_edit.queue.sqlite.store import SqliteStore
 from hidream_edit.testing.memory_store import MemoryStore
@@ -92,6 +93,38 @@ def test_the_time_that_a_finished_job_is_kept_can_be_made_shorter_only(store: Jo
     assert store.prune(now=49) == 0
     assert store.prune(now=50) == 1
     store.keep_until("a", 1.0)
+
+
+def quota_of(store: JobStore, name: str, quota: Quota, *, now: float, caller: str = "alice") -> bool:
+    (outcome,) = store.submit_all([Submit(new(name, caller), quota=quota)], now=now)
+    return isinstance(outcome, Job)
+
+
+def test_a_rate_holds_for_each_caller_alone_and_gives_again_with_time(store: JobStore) -> None:
+    two = Quota(rate_per_minute=2)
+    assert [quota_of(store, f"a{n}", two, now=0) for n in range(3)] == [True, True, False]
+    assert quota_of(store, "b", two, now=0, caller="bob")
+    assert not quota_of(store, "a3", two, now=29)
+    assert quota_of(store, "a4", two, now=30)
+    with pytest.raises(JobNotFound):
+        store.get("a2")
+
+
+def test_a_refused_request_says_when_to_come_again(store: JobStore) -> None:
+    one = Quota(rate_per_minute=1)
+    first, second = store.submit_all([Submit(new("a"), quota=one), Submit(new("b"), quota=one)], now=0)
+    assert isinstance(first, Job)
+    assert isinstance(second, CallerLimited)
+    assert second.retry_after == 60
+
+
+def test_a_number_at_a_time_counts_what_waits_and_what_runs(store: JobStore) -> None:
+    two = Quota(concurrent_max=2)
+    assert [quota_of(store, name, two, now=0) for name in "abc"] == [True, True, False]
+    lease = token(claim(store))
+    assert not quota_of(store, "d", two, now=1)
+    store.complete("a", lease, {}, now=2)
+    assert quota_of(store, "e", two, now=3)
 
 
 def test_the_recent_jobs_are_those_submitted_last(store: JobStore) -> None:

@@ -21,8 +21,9 @@ from tests.support.postgres import new_database
 
 from hidream_edit.domain.deliveries import Delivery, DeliveryAttempt
 from hidream_edit.domain.errors import HidreamEditError
-from hidream_edit.domain.interfaces import JobStore
+from hidream_edit.domain.interfaces import JobStore, Submit
 from hidream_edit.domain.job import EventLevel, Failure, Job, NewEvent, NewJob, Priority
+from hidream_edit.domain.quotas import UNLIMITED, Quota
 from hidream_edit.queue.postgres.store import PostgresStore
 from hidream_edit.queue.sqlite.store import SqliteStore
 from hidream_edit.testing.memory_store import MemoryStore
@@ -73,6 +74,7 @@ class Histories(RuleBasedStateMachine):
         failure=st.sampled_from([None, None, None, Failure("validation", "wrong")]),
         webhook_url=st.sampled_from([None, "https://x"]),
         store_io=st.booleans(),
+        quota=st.sampled_from([UNLIMITED, UNLIMITED, Quota(rate_per_minute=3), Quota(concurrent_max=2)]),
     )
     def submit(
         self,
@@ -84,6 +86,7 @@ class Histories(RuleBasedStateMachine):
         failure: Failure | None,
         webhook_url: str | None,
         store_io: bool,
+        quota: Quota,
     ) -> None:
         new = NewJob(
             id=f"j{self.count}",
@@ -98,7 +101,7 @@ class Histories(RuleBasedStateMachine):
             store_io=store_io,
         )
         self.count += 1
-        self.same(lambda store: store.submit(new, now=self.now, waiting_max=waiting_max, failure=failure))
+        self.same(lambda store: store.submit_all([Submit(new, waiting_max, failure, quota)], now=self.now))
 
     @rule()
     def claim(self) -> None:
@@ -202,6 +205,10 @@ class Histories(RuleBasedStateMachine):
 
 def _plain(outcome: Any) -> Any:
     """Without what differs by nature: tokens are random, and revisions count writes."""
+    if isinstance(outcome, list) and outcome and isinstance(outcome[0], Exception):
+        return [(type(error), str(error)) for error in outcome]
+    if isinstance(outcome, list):
+        return [_plain(one) for one in outcome]
     if isinstance(outcome, Job):
         return replace(outcome, lease_token=outcome.lease_token and "token", revision=0)
     return outcome
@@ -238,6 +245,7 @@ class PostgresHistories(Histories):
         store = postgres_store()
         connection = store.connection()
         connection.execute("DELETE FROM jobs")
+        connection.execute("DELETE FROM buckets")
         connection.execute("UPDATE clock SET sequence = 0, revision = 0, turn = 0")
         return store
 

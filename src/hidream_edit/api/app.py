@@ -13,6 +13,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Route, WebSocketRoute
 
 from hidream_edit.api import (
+    admin,
     errors,
     health,
     openapi,
@@ -39,6 +40,7 @@ ROUTES = [
     Route("/health/live", health.live),
     Route("/health/ready", health.ready),
     Route("/.well-known/jwks.json", health.key_set),
+    Route("/admin/overview", admin.overview),
     Route("/openapi.json", server_document.document),
     Route("/api/openapi/queue/openapi.json", openapi.document),
     Route("/v1/models", openapi.models),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from typing import Any
 
 from starlette.exceptions import HTTPException
@@ -10,9 +11,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from hidream_edit.api import wire
-from hidream_edit.api.auth import NotAuthenticated
+from hidream_edit.api.auth import NotAllowed, NotAuthenticated
 from hidream_edit.domain.errors import (
     BlobNotFound,
+    CallerLimited,
     HidreamEditError,
     JobFinished,
     JobNotFound,
@@ -50,6 +52,11 @@ def answer(request: Request, error: Exception) -> JSONResponse:
         return JSONResponse({"detail": "File not found"}, 404)
     if isinstance(error, QueueFull):
         return _request_error(429, str(error), "concurrent_requests_limit", {wire.NEEDS_RETRY: "1"})
+    if isinstance(error, CallerLimited):
+        headers = {wire.NEEDS_RETRY: "1", "retry-after": str(math.ceil(error.retry_after))}
+        return _request_error(429, str(error), "concurrent_requests_limit", headers)
+    if isinstance(error, NotAllowed):
+        return JSONResponse({"detail": "This needs a key with the scope admin."}, 403)
     if isinstance(error, BadRequest):
         return _request_error(error.status, str(error), "bad_request")
     if isinstance(error, StoreUnavailable):

@@ -18,6 +18,7 @@ from hidream_edit.api.outcome import output
 from hidream_edit.api.run import cancel_quietly
 from hidream_edit.api.services import caller_of, services_of
 from hidream_edit.api.submitting import read_edit, submit
+from hidream_edit.domain.errors import CallerLimited
 from hidream_edit.domain.job import Job, JobState
 
 MESSAGES_WAITING_MAX = 60
@@ -78,6 +79,9 @@ async def _answer(socket: WebSocket, caller: Any, message: Message, reading: asy
     try:
         edit = read_edit(socket, body)
         job = await submit(socket, caller, edit)
+    except CallerLimited as limited:
+        await _refuse(socket, "CONCURRENT_REQUESTS_LIMIT", str(limited))
+        return
     except (wire.InputRefused, BadRequest) as refused:
         await _refuse(socket, "INVALID_INPUT", str(refused))
         return

@@ -86,8 +86,10 @@ def _edit_paths() -> dict[str, Schema]:
     asked = {"type": "object", "properties": {"status": TEXT}}
     result = _call("result", _answers(output, *OUTCOMES, "404"), [one])
     return {
-        f"/{APP}": {"post": _call("run", _answers(output, *OUTCOMES), headers, edit)},
-        f"/{APP}/stream": {"post": _call("stream", events | _problems("400", "401", "413", "422"), headers, edit)},
+        f"/{APP}": {"post": _call("run", _answers(output, *OUTCOMES, "429"), headers, edit)},
+        f"/{APP}/stream": {
+            "post": _call("stream", events | _problems("400", "401", "413", "422", "429"), headers, edit)
+        },
         f"/queue/{APP}": {
             "post": _call(
                 "submit", _answers(status, "400", "401", "413", "422", "429", "503"), [*queries, *headers], edit
@@ -167,6 +169,7 @@ def _other_paths() -> dict[str, Schema]:
         "/tokens/realtime": {"post": _call("realtimeToken", _answers(anything, *token_refused), body=lifetime)},
         "/v1/models": {"get": _call("models", _answers(anything), [endpoint, _query("expand", "openapi-3.0", TEXT)])},
         "/api/openapi/queue/openapi.json": {"get": _call("queueDocument", _answers(anything, "404"), [endpoint])},
+        "/admin/overview": {"get": _call("overview", _answers(anything, "401", "403"))},
         "/openapi.json": {"get": _call("serverDocument", _answers(anything))},
         "/health": {"get": _call("health", _answers(anything))},
         "/health/live": {"get": _call("live", _answers(anything))},
@@ -191,7 +194,11 @@ def _answer(description: str, schema: Schema) -> Schema:
 
 
 def _problems(*statuses: str) -> Schema:
-    words = OUTCOMES | {"404": "Not found.", "429": "More requests wait than the caller allows."}
+    words = OUTCOMES | {
+        "403": "The key does not open this.",
+        "404": "Not found.",
+        "429": "More requests wait than the caller allows.",
+    }
     return {status: _answer(words[status], _reference("Problem")) for status in statuses}
 
 

@@ -146,8 +146,11 @@ async def _direct(request: Request) -> Upload:
 
 
 async def _direct_part_of(request: Request) -> Upload:
-    await caller_of(request)
-    return uploads_of(request).find(request.path_params["blob_id"], request.path_params["upload_id"])
+    caller, blob_id = await caller_of(request), request.path_params["blob_id"]
+    upload = uploads_of(request).find(blob_id, request.path_params["upload_id"])
+    if upload.caller != caller.id:
+        raise BlobNotFound(blob_id)
+    return upload
 
 
 async def _stored(request: Request, upload: Upload) -> None:

@@ -90,6 +90,7 @@ async def submit(
     Raises:
         BadRequest: a header that cannot be read.
         QueueFull: more wait than the caller allows.
+        CallerLimited: the caller's quota is used up for now.
     """
     services, headers = services_of(request), request.headers
     now = services.clock()
@@ -113,6 +114,6 @@ async def submit(
     )
     if headers.get(wire.STORE_IO, "").strip() == NO:
         new = replace(new, store_io=False, keep_seconds=min(new.keep_seconds, PRIVATE_SECONDS))
-    job = await services.submitter.submit(Submit(new, waiting_max, failure))
+    job = await services.submitter.submit(Submit(new, waiting_max, failure, caller.quota))
     services.watcher.seen(job)
     return job

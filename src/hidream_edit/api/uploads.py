@@ -20,6 +20,7 @@ class Upload:
     """A promised place. ``token`` is signed and says everything that the place needs to know."""
 
     blob_id: str
+    caller: str
     token: str
     content_type: str
     file_name: str
@@ -67,9 +68,10 @@ class Uploads:
         """The file is stored. Its place stays open for a client that repeats its last request."""
 
     def _opened(self, token: str, facts: list[object]) -> Upload:
-        blob_id, _, content_type, file_name, keep_seconds, until = facts
+        blob_id, caller, content_type, file_name, keep_seconds, until = facts
         return Upload(
             str(blob_id),
+            str(caller),
             token,
             str(content_type),
             str(file_name),

@@ -11,6 +11,8 @@ import typer
 
 from hidream_edit.cli.options import Data, Database, given
 from hidream_edit.cli.terminal import Terminal
+from hidream_edit.domain.keys import Scope
+from hidream_edit.domain.quotas import Quota
 
 if TYPE_CHECKING:
     from hidream_edit.settings import ServerSettings
@@ -24,6 +26,11 @@ RequestId = Annotated[str, typer.Argument(help="As the client got it.")]
 @keys.command("create")
 def create_key(
     name: Annotated[str, typer.Argument(help="Whose key it is, for your own memory.")],
+    scope: Annotated[Scope, typer.Option(help="admin also sees the whole server.")] = Scope.USE,
+    rate: Annotated[float | None, typer.Option(min=0.001, help="Requests per minute.", show_default="no limit")] = None,
+    concurrent: Annotated[
+        int | None, typer.Option(min=1, help="Requests that wait or run at a time.", show_default="no limit")
+    ] = None,
     data: Data = None,
     database: Database = None,
 ) -> None:
@@ -31,7 +38,8 @@ def create_key(
     from hidream_edit.wiring import owner
 
     with _told():
-        typer.echo(owner.create_key(_settings(data, database), name))
+        quota = Quota(rate, concurrent)
+        typer.echo(owner.create_key(_settings(data, database), name, scope=scope, quota=quota))
 
 
 @keys.command("list")
@@ -42,7 +50,23 @@ def list_keys(data: Data = None, database: Database = None) -> None:
     with _told():
         for key in owner.list_keys(_settings(data, database)):
             state = "revoked" if key.revoked_at is not None else "valid"
-            typer.echo(f"{key.id}  {_when(key.created_at)}  {state:8s} {key.name}")
+            typer.echo(
+                f"{key.id}  {_when(key.created_at)}  {state:8s} {key.scope.value:6s} {_quota(key.quota)}{key.name}"
+            )
+
+
+@keys.command("log")
+def log_of_keys(
+    count: Annotated[int, typer.Option(help="How many, newest first.")] = 50,
+    data: Data = None,
+    database: Database = None,
+) -> None:
+    """List what was done with keys, and when."""
+    from hidream_edit.wiring import owner
+
+    with _told():
+        for action in owner.key_actions(_settings(data, database), count):
+            typer.echo(f"{_when(action.at)}  {action.key_id}  {action.action}")
 
 
 @keys.command("revoke")
@@ -122,6 +146,12 @@ def _told() -> Iterator[None]:
     except HidreamEditError as error:
         Terminal().fail(str(error))
         raise typer.Exit(exit_code_of(error)) from error
+
+
+def _quota(quota: Quota) -> str:
+    parts = [] if quota.rate_per_minute is None else [f"{quota.rate_per_minute:g}/min"]
+    parts += [] if quota.concurrent_max is None else [f"{quota.concurrent_max} at a time"]
+    return f"({', '.join(parts)}) " if parts else ""
 
 
 def _when(seconds: float) -> str:

@@ -21,6 +21,7 @@ HidreamEditError
 ├── LeaseLost               the runner's lease ended; somebody else may hold the job
 ├── QueueFull               more jobs wait than the caller allows
 ├── BlobNotFound            no blob by that id
+├── CallerLimited           the caller's quota is used up for now
 ├── StoreUnavailable        the database does not answer or cannot write right now
 └── StoreUnusable           the database cannot be used by this version
 """
@@ -147,6 +148,14 @@ class QueueFull(HidreamEditError):
 
     def __init__(self, waiting: int, limit: int) -> None:
         super().__init__(f"{waiting} requests are waiting, {limit} are allowed")
+
+
+class CallerLimited(HidreamEditError):
+    """The caller's quota is used up for now; ``retry_after`` seconds may help."""
+
+    def __init__(self, message: str, retry_after: float) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class BlobNotFound(HidreamEditError):

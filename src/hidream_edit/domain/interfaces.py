@@ -8,8 +8,9 @@ from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
 
 from hidream_edit.domain.deliveries import Delivery, DeliveryAttempt
-from hidream_edit.domain.errors import QueueFull
+from hidream_edit.domain.errors import CallerLimited, QueueFull
 from hidream_edit.domain.job import Event, Failure, Job, NewEvent, NewJob
+from hidream_edit.domain.quotas import UNLIMITED, Quota
 
 
 class Waiting(NamedTuple):
@@ -25,6 +26,7 @@ class Submit(NamedTuple):
     job: NewJob
     waiting_max: int | None = None  # refused when more jobs wait
     failure: Failure | None = None  # its input was read and found wrong
+    quota: Quota = UNLIMITED
 
 
 class RunnerState(StrEnum):
@@ -62,7 +64,7 @@ class JobStore(Protocol):
             QueueFull: more than ``waiting_max`` jobs wait.
         """
 
-    def submit_all(self, submits: Sequence[Submit], *, now: float) -> list[Job | QueueFull]:
+    def submit_all(self, submits: Sequence[Submit], *, now: float) -> list[Job | QueueFull | CallerLimited]:
         """Store many jobs with one commit; each is stored or refused for itself."""
 
     def claim(self, *, runner_id: str, now: float, lease_seconds: float) -> Job | None:

@@ -6,9 +6,19 @@ import hashlib
 import hmac
 import secrets
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Protocol
 
+from hidream_edit.domain.quotas import UNLIMITED, Quota
+
 SECRET_BYTES = 32
+
+
+class Scope(StrEnum):
+    """What a key opens."""
+
+    USE = "use"  # the caller's own requests and files
+    ADMIN = "admin"  # that, and looking at the whole server
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,12 +30,24 @@ class Key:
     secret_hash: str
     created_at: float
     revoked_at: float | None = None
+    scope: Scope = Scope.USE
+    quota: Quota = UNLIMITED  # what is None in it is left to the server
 
 
-def new_key(name: str, *, now: float) -> tuple[Key, str]:
+@dataclass(frozen=True, slots=True)
+class KeyAction:
+    """A line of the audit trail."""
+
+    key_id: str
+    at: float
+    action: str
+
+
+def new_key(name: str, *, now: float, scope: Scope = Scope.USE, quota: Quota | None = None) -> tuple[Key, str]:
     """A key and its credential ``id:secret``, which is shown once and never stored."""
     key_id, secret = secrets.token_hex(8), secrets.token_urlsafe(SECRET_BYTES)
-    return Key(key_id, name, hash_of(secret), now), f"{key_id}:{secret}"
+    key = Key(key_id, name, hash_of(secret), now, scope=scope, quota=quota or UNLIMITED)
+    return key, f"{key_id}:{secret}"
 
 
 def hash_of(secret: str) -> str:
@@ -55,3 +77,6 @@ class KeyStore(Protocol):
 
     def revoke(self, key_id: str, *, now: float) -> bool:
         """Whether there was one to revoke."""
+
+    def actions(self, *, limit: int) -> list[KeyAction]:
+        """What was done with keys, the newest first."""

@@ -3,6 +3,7 @@ at every redirect, whatever an URL looked like."""
 
 from __future__ import annotations
 
+import logging
 import ssl
 import time
 from collections.abc import Callable, Iterable
@@ -12,6 +13,10 @@ import httpcore
 import httpx
 
 from hidream_edit.outgoing.addresses import AddressRefused, Resolve, checked, resolve
+
+# Their lines hold whole addresses, and those of webhooks and signed files hold secrets.
+for _name in ("httpx", "httpcore"):
+    logging.getLogger(_name).setLevel(logging.WARNING)
 
 Connect = Callable[[str, int, float | None], httpcore.NetworkStream]
 

@@ -11,12 +11,14 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from hidream_edit.domain.deliveries import Delivery, DeliveryAttempt
-from hidream_edit.domain.errors import JobFinished, JobNotFound, LeaseLost, QueueFull
+from hidream_edit.domain.errors import CallerLimited, JobFinished, JobNotFound, LeaseLost, QueueFull
 from hidream_edit.domain.interfaces import RunnerFacts, RunnerState, Submit, Waiting
 from hidream_edit.domain.job import Event, EventLevel, Failure, Job, JobState, NewEvent, NewJob, Priority, moved
+from hidream_edit.domain.quotas import Bucket, Quota, taken
 from hidream_edit.queue.hints import waited
 
-SILENT_SECONDS = 3600.0  # after which a runner that said nothing is forgotten
+SILENT_SECONDS = 3600.0  # after which a runner that said nothing, and a bucket that nobody used, are forgotten
+RETRY_SECONDS = 1.0  # when a caller who has too much at a time may ask again
 TOO_LATE = Failure("request_timeout", "Request timed out")
 ATTEMPTS_USED_UP = Failure("runner_disconnected", "the runner was lost, and all attempts are used up")
 
@@ -69,15 +71,15 @@ class SqlStore(ABC):
 
     def submit(self, job: NewJob, *, now: float, waiting_max: int | None = None, failure: Failure | None = None) -> Job:
         (stored,) = self.submit_all([Submit(job, waiting_max, failure)], now=now)
-        if isinstance(stored, QueueFull):
+        if isinstance(stored, Exception):
             raise stored
         return stored
 
-    def submit_all(self, submits: Sequence[Submit], *, now: float) -> list[Job | QueueFull]:
+    def submit_all(self, submits: Sequence[Submit], *, now: float) -> list[Job | QueueFull | CallerLimited]:
         with self.writing():
             return [self._submitted(one, now=now) for one in submits]
 
-    def _submitted(self, submit: Submit, *, now: float) -> Job | QueueFull:
+    def _submitted(self, submit: Submit, *, now: float) -> Job | QueueFull | CallerLimited:
         job = submit.job
         if job.idempotency_key is not None:
             earlier = self._one("job_by_key", caller=job.caller, idempotency_key=job.idempotency_key)
@@ -85,6 +87,8 @@ class SqlStore(ABC):
                 return self._with_input(_job(earlier))
         if submit.waiting_max is not None and (waiting := self._number("count_queued")) > submit.waiting_max:
             return QueueFull(waiting, submit.waiting_max)
+        if not submit.quota.is_unlimited and (limited := self._limited(job.caller, submit.quota, now=now)):
+            return limited
         stored = self._written(
             "insert_job",
             id=job.id,
@@ -106,6 +110,20 @@ class SqlStore(ABC):
         if submit.failure is not None:
             stored = self._finished(stored, JobState.FAILED, now=now, failure=submit.failure)
         return self._with_input(stored) if submit.failure is not None else replace(stored, input=job.input)
+
+    def _limited(self, caller: str, quota: Quota, *, now: float) -> CallerLimited | None:
+        """Take one request out of the caller's quota, or say why there is none."""
+        if quota.concurrent_max is not None and self._number("count_active", caller=caller) >= quota.concurrent_max:
+            return CallerLimited(f"{quota.concurrent_max} requests of this key wait or run already", RETRY_SECONDS)
+        if quota.rate_per_minute is None:
+            return None
+        row = self._one("bucket_of_caller", caller=caller)
+        known = None if row is None else Bucket(row["tokens"], row["filled_at"])
+        after = taken(known, quota.rate_per_minute, now=now)
+        if isinstance(after, float):
+            return CallerLimited(f"this key may make {quota.rate_per_minute:g} requests per minute", after)
+        self.execute("keep_bucket", caller=caller, tokens=after.tokens, filled_at=after.filled_at)
+        return None
 
     def claim(self, *, runner_id: str, now: float, lease_seconds: float) -> Job | None:
         if self._number("count_queued") == 0:  # a reader's look, so that idle runners never write
@@ -324,6 +342,7 @@ class SqlStore(ABC):
     def prune(self, *, now: float) -> int:
         with self.writing():
             self.execute("forget_silent_runners", since=now - SILENT_SECONDS)
+            self.execute("forget_full_buckets", since=now - SILENT_SECONDS)
             return self.execute("delete_old", now=now)
 
 

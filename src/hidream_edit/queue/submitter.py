@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import Callable
 
-from hidream_edit.domain.errors import QueueFull
 from hidream_edit.domain.interfaces import JobStore, Submit
 from hidream_edit.domain.job import Job
 
@@ -43,6 +42,7 @@ class Submitter:
 
         Raises:
             QueueFull: more wait than the submit allows.
+            CallerLimited: the caller's quota is used up for now.
         """
         loop = asyncio.get_running_loop()
         stored: asyncio.Future[Job] = loop.create_future()
@@ -70,7 +70,7 @@ class Submitter:
 
     def _store_group(self, group: list[Pending]) -> None:
         try:
-            outcomes: list[Job | QueueFull | Exception] = [
+            outcomes: list[Job | Exception] = [
                 *self._store.submit_all([submit for submit, _, _ in group], now=self._clock())
             ]
         except Exception as failure:

@@ -9,9 +9,10 @@ from dataclasses import replace
 from typing import Any
 
 from hidream_edit.domain.deliveries import Delivery, DeliveryAttempt
-from hidream_edit.domain.errors import JobFinished, JobNotFound, LeaseLost, QueueFull
+from hidream_edit.domain.errors import CallerLimited, JobFinished, JobNotFound, LeaseLost, QueueFull
 from hidream_edit.domain.interfaces import RunnerFacts, Submit, Waiting
 from hidream_edit.domain.job import Event, EventLevel, Failure, Job, JobState, NewEvent, NewJob, moved
+from hidream_edit.domain.quotas import Bucket, Quota, taken
 
 TOO_LATE = Failure("request_timeout", "Request timed out")
 ATTEMPTS_USED_UP = Failure("runner_disconnected", "the runner was lost, and all attempts are used up")
@@ -26,6 +27,7 @@ class MemoryStore:
         self._jobs: dict[str, Job] = {}
         self._inputs: dict[str, Mapping[str, Any]] = {}
         self._turns: dict[str, int] = {}
+        self._buckets: dict[str, Bucket] = {}
         self._events: dict[str, list[Event]] = {}
         self._runners: dict[str, RunnerFacts] = {}
         self._deliveries: dict[str, tuple[str, int, float | None]] = {}  # address, attempt, when it is due
@@ -34,17 +36,17 @@ class MemoryStore:
 
     def submit(self, job: NewJob, *, now: float, waiting_max: int | None = None, failure: Failure | None = None) -> Job:
         (stored,) = self.submit_all([Submit(job, waiting_max, failure)], now=now)
-        if isinstance(stored, QueueFull):
+        if isinstance(stored, Exception):
             raise stored
         return stored
 
-    def submit_all(self, submits: Sequence[Submit], *, now: float) -> list[Job | QueueFull]:
+    def submit_all(self, submits: Sequence[Submit], *, now: float) -> list[Job | QueueFull | CallerLimited]:
         with self._lock:
             return [self._submitted(*submit, now=now) for submit in submits]
 
     def _submitted(
-        self, new: NewJob, waiting_max: int | None, failure: Failure | None, *, now: float
-    ) -> Job | QueueFull:
+        self, new: NewJob, waiting_max: int | None, failure: Failure | None, quota: Quota, *, now: float
+    ) -> Job | QueueFull | CallerLimited:
         if new.idempotency_key is not None:
             for job in self._jobs.values():
                 if (job.caller, job.idempotency_key) == (new.caller, new.idempotency_key):
@@ -52,6 +54,14 @@ class MemoryStore:
         waiting = self.line()
         if waiting_max is not None and len(waiting) > waiting_max:
             return QueueFull(len(waiting), waiting_max)
+        active = sum(not job.state.is_final for job in self._jobs.values() if job.caller == new.caller)
+        if quota.concurrent_max is not None and active >= quota.concurrent_max:
+            return CallerLimited(f"{quota.concurrent_max} requests of this key wait or run already", 1.0)
+        if quota.rate_per_minute is not None:
+            after = taken(self._buckets.get(new.caller), quota.rate_per_minute, now=now)
+            if isinstance(after, float):
+                return CallerLimited(f"this key may make {quota.rate_per_minute:g} requests per minute", after)
+            self._buckets[new.caller] = after
         last = max((self._turns[one.id] for one in waiting if self._jobs[one.id].caller == new.caller), default=0)
         self._turns[new.id] = max(self._turn, last) + 1
         self._sequence += 1

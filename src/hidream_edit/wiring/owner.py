@@ -8,7 +8,8 @@ from contextlib import contextmanager
 
 from hidream_edit.domain.deliveries import DeliveryAttempt
 from hidream_edit.domain.job import Event, Job
-from hidream_edit.domain.keys import Key, new_key
+from hidream_edit.domain.keys import Key, KeyAction, Scope, new_key
+from hidream_edit.domain.quotas import UNLIMITED, Quota
 from hidream_edit.settings import ServerSettings
 from hidream_edit.wiring.server_parts import ServerParts, open_parts
 
@@ -23,12 +24,18 @@ def opened(settings: ServerSettings) -> Iterator[ServerParts]:
         parts.close()
 
 
-def create_key(settings: ServerSettings, name: str) -> str:
+def create_key(settings: ServerSettings, name: str, *, scope: Scope = Scope.USE, quota: Quota = UNLIMITED) -> str:
     """A new key's credential; this is the only time that anybody sees it."""
     with opened(settings) as parts:
-        key, credential = new_key(name, now=time.time())
+        key, credential = new_key(name, now=time.time(), scope=scope, quota=quota)
         parts.keys.add(key)
         return credential
+
+
+def key_actions(settings: ServerSettings, count: int) -> list[KeyAction]:
+    """What was done with keys, the newest first."""
+    with opened(settings) as parts:
+        return parts.keys.actions(limit=count)
 
 
 def list_keys(settings: ServerSettings) -> list[Key]:

@@ -23,6 +23,7 @@ from hidream_edit.api.services import APP_IDS, ApiLimits, Readiness, Services
 from hidream_edit.domain.edit import EditDefaults, Fit
 from hidream_edit.domain.errors import InputInvalid, StoreUnavailable
 from hidream_edit.domain.interfaces import RunnerState
+from hidream_edit.domain.quotas import Quota
 from hidream_edit.queue.maintenance import Maintenance
 from hidream_edit.queue.submitter import Submitter
 from hidream_edit.queue.watcher import Watcher
@@ -141,7 +142,12 @@ async def _serve(
         blobs=parts.blobs,
         watcher=Watcher(parts.store),
         submitter=Submitter(parts.store, time.time),
-        auth=Authenticator(parts.keys, open_without_keys=may_be_open, token_secret=secret),
+        auth=Authenticator(
+            parts.keys,
+            open_without_keys=may_be_open,
+            token_secret=secret,
+            quota=Quota(settings.rate_per_minute, settings.concurrent_max),
+        ),
         readiness=readiness,
         clock=time.time,
         defaults=readiness.defaults,

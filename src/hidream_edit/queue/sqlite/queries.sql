@@ -151,7 +151,28 @@ UPDATE deliveries SET state = :state, due_at = :due_at WHERE job_id = :job_id;
 SELECT * FROM delivery_attempts WHERE job_id = :job_id ORDER BY number;
 
 -- insert_key: a new caller.
-INSERT INTO keys (id, name, secret_hash, created_at) VALUES (:id, :name, :secret_hash, :created_at);
+INSERT INTO keys (id, name, secret_hash, created_at, scope, rate_per_minute, concurrent_max)
+VALUES (:id, :name, :secret_hash, :created_at, :scope, :rate_per_minute, :concurrent_max);
+
+-- insert_key_action: what was done with a key.
+INSERT INTO key_actions (key_id, at, action) VALUES (:key_id, :at, :action);
+
+-- key_actions: all of them, the newest first.
+SELECT key_id, at, action FROM key_actions ORDER BY number DESC LIMIT :limit;
+
+-- bucket_of_caller: as it was after the last request.
+SELECT tokens, filled_at FROM buckets WHERE caller = :caller;
+
+-- keep_bucket: after a request.
+INSERT INTO buckets (caller, tokens, filled_at) VALUES (:caller, :tokens, :filled_at)
+ON CONFLICT (caller) DO UPDATE SET tokens = :tokens, filled_at = :filled_at;
+
+-- forget_full_buckets: a bucket that was not used for long is full again.
+DELETE FROM buckets WHERE filled_at <= :since;
+
+-- count_active: how many of a caller's requests wait or run.
+SELECT (SELECT count(*) FROM jobs WHERE caller = :caller AND state = 'queued')
+    + (SELECT count(*) FROM jobs WHERE caller = :caller AND state = 'running');
 
 -- key_by_id: the key that a caller presents, unless it was revoked.
 SELECT * FROM keys WHERE id = :id AND revoked_at IS NULL;
