@@ -22,6 +22,7 @@ import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -110,9 +111,25 @@ async def synchronous(path: str) -> dict[str, Any]:
     }
 
 
+async def after_the_engine(calls: int) -> dict[str, float]:
+    """From the engine's last step, as the request's log has it, to the answer at the client; in milliseconds."""
+    seconds = []
+    async with aiohttp.ClientSession() as client:
+        for _ in range(calls):
+            async with client.post(URL + APP, data=BODY, headers=JSON) as response:
+                await response.read()
+                received, request_id = time.time(), response.headers["x-fal-request-id"]
+            async with client.get(f"{URL}/queue{APP}/requests/{request_id}/status?logs=1") as response:
+                logs = (await response.json())["logs"]
+            last = [entry for entry in logs if entry["message"].startswith("step")][-1]
+            seconds.append(received - datetime.fromisoformat(last["timestamp"]).timestamp())
+    return milliseconds(seconds)
+
+
 async def ours(server: psutil.Process) -> dict[str, Any]:
     """Everything that has a goal."""
     report = await synchronous(APP)
+    report["from the engine's end to the answer, 1 client"] = await after_the_engine(200)
     async with httpx.AsyncClient(base_url=URL) as client:
         request_id = (await client.post(f"/queue{APP}", content=BODY)).json()["request_id"]
     status = f"/queue{APP}/requests/{request_id}/status"

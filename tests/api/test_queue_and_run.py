@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import sqlite3
 import threading
 import time
@@ -282,6 +283,27 @@ def test_a_failure_on_a_stream_breaks_it_off_so_that_nobody_takes_it_for_a_resul
     with server.client.stream("POST", f"{APP}/stream", json=an_input(edit_instruction="fail")) as response:
         first = next(line for line in response.iter_lines() if line.startswith("data: "))
     assert json.loads(first.removeprefix("data: ")).keys() == {"error"}
+
+
+def test_a_reader_who_reads_nothing_slows_neither_the_runner_nor_anybody_else(slow_server: Server) -> None:
+    body = json.dumps(an_input(num_inference_steps=30)).encode()
+    head = f"POST {APP}/stream HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n\r\n".encode()
+    with socket.socket() as reader:
+        reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)
+        reader.connect(("127.0.0.1", slow_server.port))
+        reader.sendall(head + body)
+        deadline = time.monotonic() + 15
+        while not (jobs := slow_server.store.recent(1)) or jobs[0].state is not JobState.COMPLETED:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        (job,) = jobs
+        assert job.finished_at is not None
+        assert job.started_at is not None
+        assert job.finished_at - job.started_at < 30 * 0.03 + 3
+        assert slow_server.client.get("/health").status_code == 200
+        events = b""
+        while b'"images":[{"url":"http' not in events:
+            events += reader.recv(65536)
 
 
 def test_leaving_a_stream_cancels_the_job(slow_server: Server) -> None:

@@ -139,6 +139,18 @@ def test_a_cancelled_job_is_told(idle_server: Server, receiver: Receiver) -> Non
     assert json.loads(body)["payload"]["error_type"] == "client_cancelled"
 
 
+def test_a_payload_that_is_too_large_is_left_out_and_the_body_says_so(
+    server: Server, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hidream_edit.api.wire.WEBHOOK_PAYLOAD_BYTES_MAX", 100)
+    request_id = submit(server, receiver)
+    ((_, body),) = receiver.wait()
+    told = json.loads(body)
+    assert (told["status"], told["payload"], told["request_id"]) == ("OK", None, request_id)
+    assert "too large" in told["payload_error"]
+    assert server.result(request_id).status_code == 200
+
+
 class Clock:
     now = 1000.0
 
