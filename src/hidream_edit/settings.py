@@ -43,6 +43,18 @@ class DescriberSettings(BaseSettings):
     )
 
 
+class SafetySettings(BaseSettings):
+    """The classifier that checks sources and results."""
+
+    model_config = SettingsConfigDict(env_prefix="HIDREAM_EDIT_SAFETY_", frozen=True, extra="ignore")
+
+    model: str | None = Field(
+        None,
+        description="Image classifier, folder or hub id; Falconsai/nsfw_image_detection, where it is here, when unset.",
+    )
+    required: bool = Field(default=False, description="Do not start without a checker (--require-safety-checker).")
+
+
 class NullEngineSettings(BaseSettings):
     """The engine without weights (``--model null``)."""
 

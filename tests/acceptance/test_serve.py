@@ -15,6 +15,7 @@ from pathlib import Path
 import httpx
 from PIL import Image
 from tests.acceptance.conftest import APP, Process, wait_for
+from tests.engine.test_safety import write_classifier
 from tests.support.postgres import new_database
 
 Start = Callable[..., Process]
@@ -125,6 +126,34 @@ def test_it_refuses_to_stand_open_on_a_network_without_keys(tmp_path: Path) -> N
     )
     assert refused.returncode == 2
     assert "keys create" in refused.stderr
+
+
+def test_it_says_that_pictures_are_not_checked_and_refuses_to_start_where_a_checker_is_required(
+    start: Start, tmp_path: Path
+) -> None:
+    server = start()
+    server.wait_until_ready()
+    assert server.client.get("/health/ready").json()["safety"] == "unchecked"
+    wait_for(lambda: any("safety    unchecked" in line for line in server.printed))
+    command = [sys.executable, "-m", "hidream_edit", "runner", "--model", "null", "--require-safety-checker"]
+    refused = subprocess.run(
+        [*command, "--data", str(tmp_path / "other")],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"HF_HOME": str(tmp_path / "empty")},
+    )
+    assert refused.returncode != 0
+    assert "hf download" in refused.stderr
+
+
+def test_a_server_with_a_checker_names_it_and_uses_it(start: Start, tmp_path: Path) -> None:
+    folder = write_classifier(tmp_path / "checker")
+    server = start(HIDREAM_EDIT_SAFETY_MODEL=str(folder))
+    server.wait_until_ready()
+    assert server.client.get("/health/ready").json()["safety"] == str(folder)
+    answer = server.client.post(APP, json=an_input()).json()
+    assert answer["has_nsfw_concepts"] == [True]  # dark pictures come out bright, and bright is what it flags
 
 
 def test_keys_are_made_shown_once_listed_and_revoked(start: Start) -> None:

@@ -59,14 +59,20 @@ def test_the_documented_exit_codes_are_the_real_ones() -> None:
 
 
 def test_the_documented_settings_are_the_real_ones() -> None:
-    from hidream_edit.settings import DescriberSettings, ModelSettings, NullEngineSettings, ServerSettings
+    from hidream_edit.settings import (
+        DescriberSettings,
+        ModelSettings,
+        NullEngineSettings,
+        SafetySettings,
+        ServerSettings,
+    )
 
     documented = set(
         re.findall(r"^\| `(HIDREAM_EDIT_\w+)` \|", (ROOT / "docs/reference/settings.md").read_text(), re.MULTILINE)
     )
     real = {
         (settings.model_config["env_prefix"] + name).upper()
-        for settings in (ModelSettings, DescriberSettings, NullEngineSettings, ServerSettings)
+        for settings in (ModelSettings, DescriberSettings, NullEngineSettings, SafetySettings, ServerSettings)
         for name in settings.model_fields
     }
     assert documented == real

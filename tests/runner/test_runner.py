@@ -6,7 +6,7 @@ import base64
 import io
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ from hidream_edit.domain.edit import EditInput
 from hidream_edit.domain.edit_request import EditRequest
 from hidream_edit.domain.errors import StoreUnavailable
 from hidream_edit.domain.job import Job, JobState, NewJob
+from hidream_edit.domain.picture import Picture
+from hidream_edit.domain.safety import SafetyChecker
 from hidream_edit.pictures.decode import decode
 from hidream_edit.pictures.sources import from_data_uri
 from hidream_edit.queue.sqlite.store import SqliteStore
@@ -34,11 +36,16 @@ def data_uri(colour: tuple[int, int, int] = (200, 100, 0)) -> str:
 class Bench:
     """A store, blobs and a runner in one folder."""
 
-    def __init__(self, folder: Path, engine: NullEngine | None = None) -> None:
+    def __init__(self, folder: Path, engine: NullEngine | None = None, safety: SafetyChecker | None = None) -> None:
         self.store = SqliteStore(folder / "jobs.sqlite3", synchronous="normal")
         self.blobs = DiskBlobs(folder / "blobs")
         self.runner = Runner(
-            self.store, self.blobs, engine or NullEngine(), from_data_uri, limits=RunnerLimits(look_seconds=0.05)
+            self.store,
+            self.blobs,
+            engine or NullEngine(),
+            from_data_uri,
+            safety=safety,
+            limits=RunnerLimits(look_seconds=0.05),
         )
 
     def submit(self, name: str = "a", url: str | None = None, instruction: str = "x", **fields: Any) -> None:
@@ -258,3 +265,54 @@ def test_pictures_that_cannot_be_saved_fail_the_job_and_not_the_runner(
     job = bench.work()
     assert job.failure is not None
     assert job.failure.kind == "internal_server_error"
+
+
+class Redness:
+    """Flags pictures that are more red than blue."""
+
+    name = "redness"
+
+    def flagged(self, pictures: Sequence[Picture]) -> list[bool]:
+        return [picture.rgb[0] > picture.rgb[2] for picture in pictures]
+
+
+@pytest.fixture
+def checked(tmp_path: Path) -> Iterator[Bench]:
+    made = Bench(tmp_path, safety=Redness())
+    yield made
+    made.store.close()
+
+
+def test_a_flagged_source_is_refused_before_anything_is_edited(checked: Bench) -> None:
+    checked.submit(url=data_uri((200, 0, 0)))
+    job = checked.work()
+    assert job.failure is not None
+    assert (job.failure.kind, job.failure.field) == ("content_policy_violation", "image_url")
+    assert not [event for event in checked.store.events("a") if event.message.startswith("step")]
+
+
+def test_a_flagged_result_is_black_and_says_so(checked: Bench) -> None:
+    checked.submit(url=data_uri((0, 0, 200)), output_format="png")  # the null engine inverts it
+    job = checked.work()
+    assert job.output is not None
+    assert job.output["has_nsfw_concepts"] == [True]
+    (image,) = job.output["images"]
+    assert set(decode(b"".join(checked.blobs.read(image["blob"], now=time.time()))).rgb) == {0}
+    assert any("shown black" in event.message for event in checked.store.events("a"))
+
+
+def test_a_clean_result_is_false_and_nothing_is_said_where_nobody_asked(checked: Bench) -> None:
+    checked.submit("a", url=data_uri((100, 0, 100)))
+    checked.submit("b", url=data_uri((0, 0, 200)), enable_safety_checker=False)
+    for name in "ab":
+        job = checked.work()
+        assert job.output is not None
+        assert job.output["has_nsfw_concepts"] == [False], name
+    assert not any("checker" in event.message for name in "ab" for event in checked.store.events(name))
+
+
+def test_without_a_checker_nothing_is_said_of_a_picture_that_was_to_be_checked(bench: Bench) -> None:
+    bench.submit()
+    job = bench.work()
+    assert job.output is not None
+    assert job.output["has_nsfw_concepts"] == []

@@ -17,7 +17,8 @@ async def live(_: Request) -> Response:
 async def ready(request: Request) -> Response:
     """Jobs are being worked on: loading, warming, ready, draining, runner dead."""
     readiness = services_of(request).readiness()
-    return JSONResponse({"status": readiness.word, "version": __version__}, 200 if readiness.is_ready else 503)
+    body = {"status": readiness.word, "safety": readiness.safety, "version": __version__}
+    return JSONResponse(body, 200 if readiness.is_ready else 503)
 
 
 async def key_set(request: Request) -> Response:

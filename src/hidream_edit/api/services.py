@@ -12,6 +12,7 @@ from hidream_edit.api.auth import Authenticator, Caller
 from hidream_edit.api.doors import HOSTS, Way
 from hidream_edit.domain.edit import EditDefaults
 from hidream_edit.domain.interfaces import BlobStore, JobStore
+from hidream_edit.domain.safety import UNCHECKED
 from hidream_edit.queue.submitter import Submitter
 from hidream_edit.queue.watcher import Watcher
 
@@ -37,6 +38,7 @@ class Readiness:
 
     word: str
     is_ready: bool
+    safety: str = UNCHECKED  # what pictures are checked with
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,10 @@ TextEncoder4 = Annotated[
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1…", show_default="by what is there")]
 Dtype = Annotated[str | None, typer.Option(help="float32, bfloat16, float16.", show_default="by the device")]
 
+RequireSafety = Annotated[
+    bool, typer.Option("--require-safety-checker", help="Do not start without a checker of pictures.")
+]
+
 
 def given(options: dict[str, Any]) -> dict[str, Any]:
     """Options that were given; the rest is left to the environment."""

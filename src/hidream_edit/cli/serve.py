@@ -6,7 +6,18 @@ from typing import Annotated
 
 import typer
 
-from hidream_edit.cli.options import Adapter, Base, Data, Database, Device, Dtype, Model, TextEncoder4, given
+from hidream_edit.cli.options import (
+    Adapter,
+    Base,
+    Data,
+    Database,
+    Device,
+    Dtype,
+    Model,
+    RequireSafety,
+    TextEncoder4,
+    given,
+)
 from hidream_edit.cli.terminal import Terminal
 
 
@@ -28,6 +39,7 @@ def serve(
     text_encoder_4: TextEncoder4 = None,
     device: Device = None,
     dtype: Dtype = None,
+    require_safety_checker: RequireSafety = False,
 ) -> None:
     """Serve the hosted endpoint's API, with one runner beside it."""
     from hidream_edit.domain.errors import HidreamEditError
@@ -42,6 +54,8 @@ def serve(
     asked = {"--model": model, "--adapter": adapter, "--base": base, "--text-encoder-4": text_encoder_4}
     asked |= {"--device": device, "--dtype": dtype}
     options = [word for name, value in given(asked).items() for word in (name, value)]
+    if require_safety_checker:
+        options.append("--require-safety-checker")
     try:
         run_server(settings, terminal.say, None if no_runner else runner_command(settings, options))
     except HidreamEditError as error:
@@ -58,13 +72,14 @@ def runner(
     text_encoder_4: TextEncoder4 = None,
     device: Device = None,
     dtype: Dtype = None,
+    require_safety_checker: RequireSafety = False,
     supervised: Annotated[bool, typer.Option("--supervised", hidden=True)] = False,
 ) -> None:
     """Work on jobs of a server that shares the data folder."""
     import logging
 
     from hidream_edit.domain.errors import HidreamEditError
-    from hidream_edit.settings import ModelSettings, ServerSettings
+    from hidream_edit.settings import ModelSettings, SafetySettings, ServerSettings
     from hidream_edit.wiring.exit_codes import exit_code_of
     from hidream_edit.wiring.runner import work
 
@@ -74,7 +89,8 @@ def runner(
     asked |= {"device": device, "dtype": dtype}
     try:
         settings = ServerSettings(**given({"data": data, "database": database}))
-        work(settings, ModelSettings(**given(asked)), supervised=supervised)
+        safety = SafetySettings(**given({"required": require_safety_checker or None}))
+        work(settings, ModelSettings(**given(asked)), safety, supervised=supervised)
     except HidreamEditError as error:
         terminal.fail(str(error))
         raise typer.Exit(exit_code_of(error)) from error

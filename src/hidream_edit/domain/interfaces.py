@@ -11,6 +11,7 @@ from hidream_edit.domain.deliveries import Delivery, DeliveryAttempt
 from hidream_edit.domain.errors import CallerLimited, QueueFull
 from hidream_edit.domain.job import Event, Failure, Job, NewEvent, NewJob
 from hidream_edit.domain.quotas import UNLIMITED, Quota
+from hidream_edit.domain.safety import UNCHECKED
 
 
 class Waiting(NamedTuple):
@@ -47,6 +48,7 @@ class RunnerFacts(NamedTuple):
     seen_at: float
     defaults: Mapping[str, Any] = {}  # of the loaded model, for fields that a request leaves out
     device: str = ""
+    safety: str = UNCHECKED
 
 
 class JobStore(Protocol):

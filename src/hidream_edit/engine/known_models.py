@@ -43,14 +43,14 @@ def known_models() -> list[KnownModel]:
             "--model HiDream-ai/HiDream-E1-Full",
             "62 GB of device memory in bfloat16; 47 GB of files and Llama's 16 GB, which is licence-gated",
             "any instruction, at 768x768",
-            _is_cached("HiDream-ai/HiDream-E1-Full"),
+            is_cached("HiDream-ai/HiDream-E1-Full"),
         ),
         KnownModel(
             "HiDream-I1-Full + E1 adapter",
             "--model HiDream-ai/HiDream-I1-Full --adapter HiDream-E1-Full.safetensors",
             "96 GB of device memory in bfloat16: both stages are resident; Llama as above",
             "the same, with the refine stage",
-            _is_cached("HiDream-ai/HiDream-I1-Full"),
+            is_cached("HiDream-ai/HiDream-I1-Full"),
         ),
     ]
 
@@ -64,7 +64,7 @@ def bundled_edits() -> dict[str, list[str]]:
     return {family["name"]: family["examples"] for family in families if family.get("supported", True)}
 
 
-def _is_cached(repository: str) -> bool:
+def is_cached(repository: str) -> bool:
     """Whether the hub's cache on this machine has a snapshot of ``repository``."""
     home = Path(os.environ.get("HF_HOME", "~/.cache/huggingface")).expanduser()
     cache = Path(os.environ.get("HF_HUB_CACHE", home / "hub"))

@@ -296,6 +296,7 @@ class SqlStore(ABC):
 
     def announce(self, runner: RunnerFacts) -> None:
         words = {"id": runner.id, "state": runner.state.value, "engine": runner.engine, "device": runner.device}
+        words["safety"] = runner.safety
         with self.writing():
             self.execute("announce_runner", seen_at=runner.seen_at, defaults=json.dumps(runner.defaults), **words)
 
@@ -313,6 +314,7 @@ class SqlStore(ABC):
                 row["seen_at"],
                 json.loads(row["defaults"]),
                 row["device"],
+                row["safety"],
             )
             for row in rows
         ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from hidream_edit.domain.errors import FetchFailed, InputInvalid, LeaseLost, Sto
 from hidream_edit.domain.interfaces import BlobStore, JobStore
 from hidream_edit.domain.job import EventLevel, Failure, Job
 from hidream_edit.domain.picture import Picture
+from hidream_edit.domain.safety import SafetyChecker, blackened
 from hidream_edit.pictures.isolated import Pictures
 from hidream_edit.runner.job_log import JobCancelled, JobLog
 from hidream_edit.version import __version__
@@ -24,6 +25,8 @@ PREVIEW_KEEP_SECONDS, PREVIEW_SECONDS_BETWEEN = 300.0, 0.25
 RETRY_SECONDS = 0.2
 BROKEN = Failure("internal_server_error", "the edit failed; the server's log says why")
 UNCHECKED = "no safety checker is installed: the pictures were not checked"
+FLAGGED = "the safety checker flagged a picture; it is shown black"
+REFUSED = Failure("content_policy_violation", "The picture was flagged by a content checker.", "image_url")
 
 
 class HandedBack(Exception):
@@ -41,6 +44,7 @@ class Tools:
     pictures: Pictures
     clock: Callable[[], float]
     lease_seconds: float
+    safety: SafetyChecker | None
     tells_origin: bool  # whether files say which model, seed and settings made them
     hurry: threading.Event  # set: hand the job back at its next step
 
@@ -51,6 +55,7 @@ class Edited:
 
     started: EditStarted
     pictures: tuple[Picture, ...]
+    flagged: list[bool]  # empty where they were not checked
     seconds: float
 
 
@@ -123,7 +128,7 @@ class Attempt:
                 continue
             return
 
-    def _edited(self, request: EditRequest) -> Edited:
+    def _edited(self, request: EditRequest) -> Edited | Failure:
         tools, log, began = self._tools, self._log, time.monotonic()
         log.say(f"attempt {self._job.attempt} on {tools.engine.name}")
         if request.ignored_fields:
@@ -132,8 +137,22 @@ class Attempt:
         source = tools.pictures.decode(tools.read_source(request.image_url))
         decoded = time.monotonic()
         log.say(f"source read: {source.width}x{source.height}", seconds=round(decoded - began, 3))
+        if any(self._flagged(request, [source])):
+            return REFUSED
         started, pictures = self._driven(request, source)
-        return Edited(started, pictures, time.monotonic() - decoded)
+        seconds, flagged = time.monotonic() - decoded, self._flagged(request, pictures)
+        if any(flagged):
+            log.say(FLAGGED, EventLevel.WARN)
+            pictures = tuple(
+                blackened(picture) if is_flagged else picture
+                for picture, is_flagged in zip(pictures, flagged, strict=True)
+            )
+        return Edited(started, pictures, flagged, seconds)
+
+    def _flagged(self, request: EditRequest, pictures: Sequence[Picture]) -> list[bool]:
+        """What the checker says of each picture; nothing where nobody asked, or nobody can say."""
+        checker = self._tools.safety
+        return checker.flagged(pictures) if checker is not None and request.enable_safety_checker else []
 
     def _driven(self, request: EditRequest, source: Picture) -> tuple[EditStarted, tuple[Picture, ...]]:
         """Run the engine to its end, telling each step."""
@@ -148,14 +167,14 @@ class Attempt:
                 started, step_began = progress, time.monotonic()
                 for warning in progress.warnings:
                     log.say(warning, EventLevel.WARN)
-                if request.enable_safety_checker:
+                if request.enable_safety_checker and tools.safety is None:
                     log.say(UNCHECKED, EventLevel.WARN)
             elif isinstance(progress, StepDone):
                 seconds, step_began = time.monotonic() - step_began, time.monotonic()
                 facts: dict[str, Any] = {"step": progress.steps_done, "of": progress.steps_total}
                 if self._job.wants_previews and step_began - previewed >= PREVIEW_SECONDS_BETWEEN:
                     previewed = step_began
-                    facts["preview"] = self._preview(progress)
+                    facts["preview"] = self._preview(request, progress)
                 log.say(f"step {progress.steps_done} of {progress.steps_total}", seconds=round(seconds, 4), **facts)
             elif isinstance(progress, EditDone):
                 pictures = progress.pictures
@@ -175,7 +194,7 @@ class Attempt:
             "images": images,
             "timings": {"inference": round(edited.seconds, 4)},
             "seed": edited.started.settings.seed,
-            "has_nsfw_concepts": [] if request.enable_safety_checker else [False] * len(images),
+            "has_nsfw_concepts": edited.flagged if request.enable_safety_checker else [False] * len(images),
             "prompt": edited.started.prompt,
             "sync_mode": request.sync_mode,
         }
@@ -193,7 +212,9 @@ class Attempt:
         facts = tools.blobs.put(iter([data]), content_type, now=tools.clock(), keep_seconds=self._job.keep_seconds)
         return {"blob": facts.id, "width": picture.width, "height": picture.height, "content_type": content_type}
 
-    def _preview(self, progress: StepDone) -> str:
-        tools = self._tools
-        data = tools.pictures.encode(progress.preview(), "jpeg", about=None)
+    def _preview(self, request: EditRequest, progress: StepDone) -> str:
+        tools, picture = self._tools, progress.preview()
+        if any(self._flagged(request, [picture])):
+            picture = blackened(picture)
+        data = tools.pictures.encode(picture, "jpeg", about=None)
         return tools.blobs.put(iter([data]), "image/jpeg", now=tools.clock(), keep_seconds=PREVIEW_KEEP_SECONDS).id

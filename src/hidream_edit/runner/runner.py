@@ -15,6 +15,7 @@ from hidream_edit.domain.edit_request import EditEngine
 from hidream_edit.domain.errors import StoreUnavailable
 from hidream_edit.domain.interfaces import BlobStore, JobStore, RunnerFacts, RunnerState
 from hidream_edit.domain.job import Job
+from hidream_edit.domain.safety import UNCHECKED, SafetyChecker
 from hidream_edit.pictures.isolated import Pictures, PicturesHere
 from hidream_edit.runner.attempt import Attempt, Tools
 from hidream_edit.runner.heartbeat import Heartbeat
@@ -43,17 +44,19 @@ class Runner:
         read_source: Callable[[str], bytes],
         *,
         pictures: Pictures | None = None,
+        safety: SafetyChecker | None = None,
         tells_origin: bool = True,
         limits: RunnerLimits | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.id = f"runner-{uuid.uuid4().hex[:12]}"
         self._store, self._engine = store, engine
+        self._safety = UNCHECKED if safety is None else safety.name
         self._limits, self._clock = limits or RunnerLimits(), clock
         self._draining, self._hurry = threading.Event(), threading.Event()
         self._tools = Tools(
             store, blobs, engine, read_source, pictures or PicturesHere(), clock, self._limits.lease_seconds,
-            tells_origin, self._hurry,
+            safety, tells_origin, self._hurry,
         )  # fmt: skip
         self._heartbeat = Heartbeat(
             store, self._limits.lease_seconds, self._limits.heartbeat_seconds, clock, self._announce
@@ -71,7 +74,9 @@ class Runner:
     def _announce(self) -> None:
         state = RunnerState.DRAINING if self._draining.is_set() else RunnerState.READY
         engine = self._engine
-        self._store.announce(RunnerFacts(self.id, state, engine.name, self._clock(), engine.defaults, engine.device))
+        self._store.announce(
+            RunnerFacts(self.id, state, engine.name, self._clock(), engine.defaults, engine.device, self._safety)
+        )
 
     def run(self) -> None:
         """Work until `drain`."""

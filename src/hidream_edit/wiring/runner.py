@@ -19,12 +19,15 @@ from typing import TYPE_CHECKING, Any
 from hidream_edit.blobs.sources import SourceReader
 from hidream_edit.domain.edit import EditInput
 from hidream_edit.domain.edit_request import EditDone, EditEngine, EditStarted, Progress, StepDone
+from hidream_edit.domain.errors import ModelNotFound
 from hidream_edit.domain.interfaces import RunnerFacts, RunnerState
 from hidream_edit.domain.picture import Picture
+from hidream_edit.domain.safety import DEFAULT_CHECKER, SafetyChecker
+from hidream_edit.engine.known_models import is_cached
 from hidream_edit.outgoing.download import DownloadLimits
 from hidream_edit.pictures.isolated import IsolatedPictures
 from hidream_edit.runner.runner import Runner, RunnerLimits
-from hidream_edit.settings import ModelSettings, NullEngineSettings, ServerSettings
+from hidream_edit.settings import ModelSettings, NullEngineSettings, SafetySettings, ServerSettings
 from hidream_edit.testing import NullEngine
 from hidream_edit.wiring.server_parts import open_parts
 
@@ -78,6 +81,24 @@ def load(models: ModelSettings) -> EditEngine:
     )
 
 
+def load_checker(settings: SafetySettings) -> SafetyChecker | None:
+    """The checker that the settings name; without a name the usual one, where the hub's cache has it.
+
+    Raises:
+        ModelUnusable: it was named or is required, and cannot be loaded.
+    """
+    if settings.model is None and not is_cached(DEFAULT_CHECKER):
+        if settings.required:
+            raise ModelNotFound(
+                f"a safety checker is required and none is here: `hf download {DEFAULT_CHECKER}`, or name one with "
+                "HIDREAM_EDIT_SAFETY_MODEL"
+            )
+        return None
+    from hidream_edit.engine.safety import PictureClassifier  # brings torch
+
+    return PictureClassifier.load(settings.model or DEFAULT_CHECKER)
+
+
 def warm_up(engine: EditEngine) -> None:
     """One step for nobody: whatever is only built at the first use is built before somebody waits for it."""
     gray = Picture(8, 8, bytes(8 * 8 * 3))
@@ -85,7 +106,7 @@ def warm_up(engine: EditEngine) -> None:
         pass
 
 
-def work(settings: ServerSettings, models: ModelSettings, *, supervised: bool) -> None:
+def work(settings: ServerSettings, models: ModelSettings, safety: SafetySettings, *, supervised: bool) -> None:
     """Work on jobs until told to stop: once, to finish the current one; twice, or after the grace period, to hand it
     back.
 
@@ -96,6 +117,7 @@ def work(settings: ServerSettings, models: ModelSettings, *, supervised: bool) -
     beginning = f"runner-{uuid.uuid4().hex[:12]}"
     try:
         parts.store.announce(RunnerFacts(beginning, RunnerState.LOADING, models.model or "mini", time.time()))
+        checker = load_checker(safety)
         engine = load(models)
         parts.store.announce(
             RunnerFacts(beginning, RunnerState.WARMING, engine.name, time.time(), device=engine.device)
@@ -112,6 +134,7 @@ def work(settings: ServerSettings, models: ModelSettings, *, supervised: bool) -
         engine,
         reader,
         pictures=pictures,
+        safety=checker,
         tells_origin=settings.tell_origin,
         limits=limits,
     )

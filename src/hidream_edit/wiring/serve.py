@@ -24,6 +24,7 @@ from hidream_edit.domain.edit import EditDefaults, Fit
 from hidream_edit.domain.errors import InputInvalid, StoreUnavailable
 from hidream_edit.domain.interfaces import RunnerState
 from hidream_edit.domain.quotas import Quota
+from hidream_edit.domain.safety import DEFAULT_CHECKER, UNCHECKED
 from hidream_edit.queue.maintenance import Maintenance
 from hidream_edit.queue.submitter import Submitter
 from hidream_edit.queue.watcher import Watcher
@@ -212,7 +213,9 @@ async def _tell_when_ready(readiness: ReadinessOf, say: Callable[[str], None]) -
         await asyncio.sleep(READINESS_SECONDS)
         with contextlib.suppress(StoreUnavailable):
             engine = await asyncio.to_thread(readiness.engine)
-    say(f"model     {engine}, ready after {time.monotonic() - began:.1f} s")
+    what, safety = engine
+    say(f"model     {what}, ready after {time.monotonic() - began:.1f} s")
+    say(f"safety    {safety}" if safety != UNCHECKED else f"safety    unchecked (`hf download {DEFAULT_CHECKER}`)")
 
 
 async def _end_after_signals(
@@ -249,11 +252,11 @@ class ReadinessOf:
             self._known, self._until = self._look(), time.monotonic() + READINESS_SECONDS
         return self._known
 
-    def engine(self) -> str | None:
-        """Model and device of a runner that is ready."""
+    def engine(self) -> tuple[str, str] | None:
+        """Model and device of a runner that is ready, and what it checks pictures with."""
         for runner in self._parts.store.runners(since=time.time() - SILENT_SECONDS):
             if runner.state is RunnerState.READY:
-                return f"{runner.engine} on {runner.device}"
+                return f"{runner.engine} on {runner.device}", runner.safety
         return None
 
     def defaults(self) -> EditDefaults:
@@ -264,11 +267,14 @@ class ReadinessOf:
         return EditDefaults()
 
     def _look(self) -> Readiness:
-        states = {runner.state for runner in self._parts.store.runners(since=time.time() - SILENT_SECONDS)}
+        runners = self._parts.store.runners(since=time.time() - SILENT_SECONDS)
+        states = {runner.state for runner in runners}
+        # One runner that checks nothing is enough for a picture to go out unchecked.
+        checkers = sorted({runner.safety for runner in runners if runner.state is RunnerState.READY})
         if self._supervisor is not None and not self._supervisor.is_alive:
             return Readiness("runner dead", is_ready=False)
         if RunnerState.READY in states:
-            return Readiness("ready", is_ready=True)
+            return Readiness("ready", True, UNCHECKED if UNCHECKED in checkers else ", ".join(checkers))
         if RunnerState.WARMING in states:
             return Readiness("warming", is_ready=False)
         if RunnerState.LOADING in states or self._supervisor is not None:

@@ -115,10 +115,10 @@ SELECT * FROM jobs WHERE state = 'queued' AND start_deadline <= :now;
 DELETE FROM jobs WHERE finished_at IS NOT NULL AND finished_at + keep_seconds <= :now;
 
 -- announce_runner: a runner says that it is there, and what it is doing.
-INSERT INTO runners (id, state, engine, device, seen_at, defaults)
-VALUES (:id, :state, :engine, :device, :seen_at, :defaults)
+INSERT INTO runners (id, state, engine, device, safety, seen_at, defaults)
+VALUES (:id, :state, :engine, :device, :safety, :seen_at, :defaults)
 ON CONFLICT (id) DO UPDATE
-SET state = :state, engine = :engine, device = :device, seen_at = :seen_at, defaults = :defaults;
+SET state = :state, engine = :engine, device = :device, safety = :safety, seen_at = :seen_at, defaults = :defaults;
 
 -- runners_seen_since: those who are there.
 SELECT * FROM runners WHERE seen_at > :since ORDER BY id;
