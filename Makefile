@@ -88,6 +88,11 @@ $(STAMPS)/peers:
 	.venv-peers/bin/pip --disable-pip-version-check install --quiet litserve==0.2.19 bentoml==1.4.40
 	mkdir -p $(STAMPS) && touch $@
 
+SOAK_SECONDS ?= 3600
+.PHONY: soak
+soak: setup ## mixed load, hostile calls and killed runners for SOAK_SECONDS: nothing is lost, nothing grows
+	PYTHONPATH=. $(BIN)/python -W ignore benchmarks/soak.py --seconds $(SOAK_SECONDS)
+
 .PHONY: bench-api
 bench-api: setup $(STAMPS)/peers ## latency and throughput of the API with an engine that costs nothing, beside LitServe and BentoML
 	PYTHONPATH=. $(BIN)/python -W ignore benchmarks/api.py --peers .venv-peers/bin/python
