@@ -35,6 +35,7 @@ def test_the_synchronous_call_answers_with_the_output(server: Server) -> None:
     assert decode(picture.content).rgb[:3] == bytes((55, 155, 255))
     assert picture.headers["content-type"] == "image/png"
     assert response.headers["x-fal-request-id"]
+    assert response.headers["x-fal-served-from"].startswith("runner-")
 
 
 def test_a_submit_answers_with_addresses_that_work(server: Server) -> None:

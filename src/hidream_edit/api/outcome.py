@@ -24,6 +24,8 @@ SUFFIXES = {"image/jpeg": "jpeg", "image/png": "png"}
 async def outcome(request: Request, job: Job) -> JSONResponse:
     """The model's own status, headers and body."""
     headers = {wire.REQUEST_ID: job.id}
+    if job.runner_id is not None:
+        headers[wire.SERVED_FROM] = job.runner_id
     if job.state is JobState.CANCELLED:
         headers[wire.ERROR_TYPE] = wire.CANCELLED_BODY["error_type"]
         return JSONResponse(wire.CANCELLED_BODY, wire.CANCELLED_STATUS, headers=headers)

@@ -21,6 +21,7 @@ ERROR_TYPE = "x-fal-error-type"
 TIMEOUT_TYPE = "x-fal-request-timeout-type"
 BILLABLE_UNITS = "x-fal-billable-units"
 NEEDS_RETRY = "x-fal-needs-retry"
+SERVED_FROM = "x-fal-served-from"
 START_TIMEOUTS = ("x-fal-request-start-timeout", "x-fal-request-timeout")
 PRIORITY = "x-fal-queue-priority"
 IDEMPOTENCY = "x-fal-idempotency-key"
@@ -39,7 +40,7 @@ STATUS_OF_FAILURE = {
     "runner_disconnected": 503,
     "downstream_service_error": 400,
 }
-UNPROCESSABLE = 422
+UNPROCESSABLE, SERVER_ERROR = 422, 500
 TEXT_ECHOED_MAX = 200
 
 
@@ -171,6 +172,8 @@ def failure_headers(failure: Failure) -> dict[str, str]:
     headers = {ERROR_TYPE: failure.kind}
     if status == UNPROCESSABLE:
         headers[BILLABLE_UNITS] = "0"
+    if status >= SERVER_ERROR:
+        headers[NEEDS_RETRY] = "0"  # whatever trying again could mend was tried again here
     if failure.kind == "request_timeout":
         headers[TIMEOUT_TYPE] = "user"
     return headers
