@@ -38,9 +38,9 @@ $(STAMPS)/js: tests/acceptance/js/package-lock.json $(STAMPS)/venv
 	if command -v npm >/dev/null; then npm ci --prefix tests/acceptance/js --no-audit --no-fund --silent; fi
 	touch $@
 
-# An early version of the official Python client, beside the current one.
+# An early version of the official Python client, beside the current one that the constraints pin.
 $(STAMPS)/fal-client-0.5.0: $(STAMPS)/dev
-	$(PIP) --no-deps --target $@ fal-client==0.5.0
+	$(BIN)/pip --disable-pip-version-check install --quiet --no-deps --target $@ fal-client==0.5.0
 
 # A browser, for the tests that load pages; where the system cannot install one, they say so and are passed over.
 $(STAMPS)/browser: $(STAMPS)/venv
