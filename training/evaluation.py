@@ -22,7 +22,7 @@ from hidream_edit.domain.picture import Picture
 from hidream_edit.engine.engine import Engine
 from hidream_edit.engine.known_models import BUNDLED
 from training.edits import FAMILIES, GROUPS, Edit
-from training.families import apply
+from training.families import TRUTHS, apply
 from training.pictures import HELD_OUT, Pixels, drawn, photo
 from training.samples import draw_edit, draw_edits, draw_local
 from training.transformer import WORKING_SIZE
@@ -187,14 +187,16 @@ def outside_vocabulary(editor: Editor, *, size: int, count: int = 24) -> dict[st
     }
 
 
-def two_edits(editor: Editor, families: list[str], *, size: int, count: int = 24) -> dict[str, float]:
-    """Instructions that ask for two of ``families``, one after the other."""
+def two_edits(editor: Editor, families: set[str], *, size: int, count: int = 24) -> dict[str, float] | None:
+    """Instructions that ask for two of ``families``, one after the other; None where there are no two of the kind."""
+    if len(families & TRUTHS.keys()) < 2:
+        return None
     rng = default_rng(78)
     pictures = held_out_pictures(size)
     scores: dict[str, list[float]] = {"copy": [], "one of two": [], "bound": [], "ours": []}
     while len(scores["ours"]) < count:
         edits = draw_edits(rng)
-        if len(edits) != 2 or not {edit.family for edit in edits} <= set(families):
+        if len(edits) != 2 or not {edit.family for edit in edits} <= families:
             continue
         source = pictures[len(scores["ours"]) % len(pictures)]
         truth = apply(edits, source)
@@ -237,7 +239,7 @@ def run(
         "mean_supported": round(float(np.mean([row["ours"] for row in supported])), 2) if supported else None,
         "mean_all": round(float(np.mean([row["ours"] for row in rows])), 2),
         "outside": outside_vocabulary(editor, size=size),
-        "two_edits": None if hosted else two_edits(editor, [row["family"] for row in supported], size=size),
+        "two_edits": None if hosted else two_edits(editor, {row["family"] for row in supported}, size=size),
         "families": rows,
     }
     out.mkdir(parents=True, exist_ok=True)
