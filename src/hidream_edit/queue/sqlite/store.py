@@ -68,7 +68,11 @@ class SqliteStore(SqlStore):
         try:
             self._migrate()
         except sqlite3.DatabaseError as problem:
+            self.close()
             raise StoreUnusable(f"{file} cannot be used as a database: {problem}") from problem
+        except BaseException:
+            self.close()
+            raise
 
     def connection(self) -> sqlite3.Connection:
         """This thread's own."""
