@@ -37,7 +37,7 @@ DRAWN_SEED, DRAWN_COUNT = 991, 3
 # Numbers are not enough: these pass by them, because black or gray is near a picture of few lines, or the source near
 # its own posterisation, but nobody would call them done.
 NOT_TO_THE_EYE = frozenset({"edges", "emboss", "posterize"})
-GAIN_DB, NEAR_BOUND_DB, WORDING_DB, MEAN_DB = 4.0, 3.0, 1.5, 25.0
+GAIN_DB, NEAR_BOUND_DB, WORDING_DB, MEAN_DB, CLEAN_DB = 4.0, 3.0, 1.5, 25.0, 35.0
 
 
 @dataclass(frozen=True)
@@ -169,10 +169,10 @@ def is_supported(row: dict[str, Any]) -> bool:
 
 
 def outside_vocabulary(editor: Editor, *, size: int, count: int = 24) -> dict[str, float]:
-    """How well the source survives instructions that are not understood."""
+    """How well the source survives instructions that are not understood; below 35 dB and the bound is a miss."""
     rng = default_rng(77)
     pictures = held_out_pictures(size)
-    values, noticed = [], 0
+    values, noticed, misses = [], 0, 0
     for number in range(count):
         source, words = pictures[number % len(pictures)], outside(rng)
         settings = editor.engine.settle(EditInput(edit_instruction=words, seed=1, **editor.fields))
@@ -180,10 +180,12 @@ def outside_vocabulary(editor: Editor, *, size: int, count: int = 24) -> dict[st
         noticed += any("not recognised" in warning for warning in state.warnings)
         *_, state = editor.engine.steps(state)
         values.append(psnr(_pixels(state.pictures[0]), source))
+        misses += values[-1] < min(CLEAN_DB, psnr(editor.round_trip(source), source))
     return {
         "mean": round(float(np.mean(values)), 2),
         "worst": round(float(np.min(values)), 2),
         "noticed": noticed / count,
+        "misses": misses,
     }
 
 

@@ -58,6 +58,7 @@ COMPONENTS = {
 }
 EIGHT_BITS = ("ff_i.", "ff_t.", "adaLN_modulation", "attn1.to_")  # what most of the bytes are
 EXAMPLES = 3
+KEEP_WORDS = "keep it as it is"
 
 
 def in_eight_bits(weights: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -107,7 +108,7 @@ def vocabulary(supported: set[str] | None) -> dict[str, Any]:
                 "supported": supported is None or family in supported,
             }
         )
-    return {"threshold": 0.5, "families": families, "colours": COLOURS, "shapes": SHAPES, "places": PLACES}
+    return {"threshold": 0.5, "keep": KEEP_WORDS, "families": families, "colours": COLOURS, "shapes": SHAPES, "places": PLACES}
 
 
 def export(*, transformer: Path, vae: Path, text: Path, out: Path, supported: set[str] | None = None) -> None:

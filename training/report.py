@@ -51,7 +51,8 @@ def measured(report: dict[str, Any], hosted: dict[str, Any] | None, own: dict[st
         f"**{report['supported']} of {len(rows)} families pass the gate**, with a mean of {report['mean_supported']} "
         f"dB over those that do ({report['mean_all']} dB over all). Instructions from outside the vocabulary give the "
         f"source back at {outside['mean']} dB on average, {outside['worst']} dB at worst, and are recognised as such "
-        f"in {outside['noticed']:.0%} of the cases."
+        f"in {outside['noticed']:.0%} of the cases; {outside['misses']} of the pictures are both under 35 dB and under "
+        "what the autoencoder alone reaches on them."
     )
     lines = [summary, ""]
     if hosted is not None:

@@ -67,6 +67,12 @@ def test_an_instruction_from_outside_gives_the_source_back_and_says_so(editor: E
         assert psnr(result.astype(np.float32), source) > 35, words
 
 
+def test_traces_of_edits_in_unknown_words_do_not_reach_the_picture(editor: Editor, pictures: list) -> None:  # type: ignore[type-arg]
+    results = [editor(pictures[3], words) for words in ("make the bread pink", "give him a moustache")]
+    assert np.array_equal(*results)
+    assert psnr(results[0], pictures[3]) > 35
+
+
 def test_any_number_of_steps_leads_to_nearly_the_same_picture(editor: Editor, pictures: list) -> None:  # type: ignore[type-arg]
     results = [Editor.__call__(_with(editor, num_inference_steps=n), pictures[3], "make it night") for n in (1, 4, 12)]
     assert psnr(results[0], results[1]) > 32

@@ -19,6 +19,7 @@ class Vocabulary:
     slots: Mapping[str, int]  # family → index into the pooled embedding
     threshold: float
     examples: Mapping[str, tuple[str, ...]]
+    keep: str  # an instruction that leaves the picture as it is, run in place of one that asks for no known family
 
     def families_in(self, pooled: list[float]) -> tuple[str, ...]:
         """Families that an instruction asks for, by its pooled embedding."""
@@ -72,6 +73,7 @@ def read_vocabulary(folder: Path) -> Vocabulary | None:
             {family["name"]: int(family["slot"]) for family in families},
             float(content["threshold"]),
             {family["name"]: tuple(family["examples"]) for family in families},
+            str(content["keep"]),
         )
     except (KeyError, TypeError, ValueError) as problem:
         raise ModelFileInvalid(f"{file} is not a vocabulary: {problem}") from problem

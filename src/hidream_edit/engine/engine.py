@@ -22,7 +22,7 @@ from hidream_edit.engine.guidance import Words
 from hidream_edit.engine.known_models import BUNDLED, MINI
 from hidream_edit.engine.latents import draw_noise, pixels_of, rgb_of
 from hidream_edit.engine.loading import LoadedModel, ModelSource, PatchEmbedderOf, Progress, load_model
-from hidream_edit.engine.prompts import Prompts, prompts_of
+from hidream_edit.engine.prompts import Prompts, compose_prompt, prompts_of
 from hidream_edit.engine.recent import Recent
 from hidream_edit.engine.sampler import SolverState, advance
 from hidream_edit.engine.schedule import Schedule, make_schedule, refine_start
@@ -232,7 +232,7 @@ class Engine:
         return self._texts.get(text, encode)
 
     def _stage(self, settings: EditSettings, *, refine: bool) -> Stage:
-        prompts = _prompts(settings)
+        prompts = self._prompts_run(settings)
         scales = (settings.guidance_scale, settings.image_guidance_scale, settings.normed_guidance)
 
         def make() -> Stage:
@@ -255,14 +255,26 @@ class Engine:
 
         return self._stages.get((prompts, scales, refine), make)
 
+    def _is_recognised(self, prompt: str) -> bool:
+        vocabulary = self.model.vocabulary
+        return vocabulary is None or bool(vocabulary.families_in(self._embeddings(prompt)[0].pooled[0].tolist()))
+
+    def _prompts_run(self, settings: EditSettings) -> Prompts:
+        """What the branches read. Embeddings of words that a small model does not know still hold traces of edits."""
+        prompts = _prompts(settings)
+        vocabulary = self.model.vocabulary
+        if vocabulary is None or self._is_recognised(prompts.prompt):
+            return prompts
+        keep = compose_prompt(vocabulary.keep, "")
+        return prompts._replace(prompt=keep, target=keep)
+
     def _warnings(self, prompts: Prompts) -> tuple[str, ...]:
-        embeddings, cut = self._embeddings(prompts.prompt)
+        _, cut = self._embeddings(prompts.prompt)
         warnings = []
         if cut:
             rows = self._loaded.text_encoders.tokenizers.rows
             warnings.append(f"the prompt is longer than {rows} tokens; its tail was cut off")
-        vocabulary = self.model.vocabulary
-        if vocabulary is not None and not vocabulary.families_in(embeddings.pooled[0].tolist()):
+        if not self._is_recognised(prompts.prompt):
             warnings.append(
                 f"the instruction was not recognised and the picture comes back as it is; {self.model.name} knows "
                 "the edits that `hidream-edit models --edits` lists"
