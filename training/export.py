@@ -108,7 +108,14 @@ def vocabulary(supported: set[str] | None) -> dict[str, Any]:
                 "supported": supported is None or family in supported,
             }
         )
-    return {"threshold": 0.5, "keep": KEEP_WORDS, "families": families, "colours": COLOURS, "shapes": SHAPES, "places": PLACES}
+    return {
+        "threshold": 0.5,
+        "keep": KEEP_WORDS,
+        "families": families,
+        "colours": COLOURS,
+        "shapes": SHAPES,
+        "places": PLACES,
+    }
 
 
 def export(*, transformer: Path, vae: Path, text: Path, out: Path, supported: set[str] | None = None) -> None:
