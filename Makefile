@@ -30,7 +30,7 @@ $(STAMPS)/serve: $(STAMPS)/engine
 	touch $@
 
 $(STAMPS)/dev: $(STAMPS)/engine
-	$(PIP) --editable '.[engine,postgres,serve,training]' $$($(BIN)/python scripts/dependency_group.py dev)
+	$(PIP) --editable '.[engine,postgres,s3,serve,training]' $$($(BIN)/python scripts/dependency_group.py dev)
 	touch $@
 
 # The official JavaScript client, for the tests that drive it; without Node they say so and are passed over.
@@ -116,6 +116,10 @@ layers: setup
 
 .PHONY: check
 check: lint types layers ## format, lint, types, import contracts
+
+.PHONY: audit
+audit: setup ## known vulnerabilities in what is pinned, secrets in what git keeps
+	$(BIN)/python scripts/audit.py
 
 .PHONY: fix
 fix: setup ## let the formatter and the linter mend what they can

@@ -55,6 +55,19 @@ class SafetySettings(BaseSettings):
     required: bool = Field(default=False, description="Do not start without a checker (--require-safety-checker).")
 
 
+class S3Settings(BaseSettings):
+    """The bucket behind ``s3://``. What is unset is taken from the environment as the AWS tools do."""
+
+    model_config = SettingsConfigDict(env_prefix="HIDREAM_EDIT_S3_", frozen=True, extra="ignore")
+
+    endpoint: str | None = Field(
+        default=None, description="Address of a server that speaks S3, where it is not Amazon's."
+    )
+    region: str | None = Field(default=None, description="Region of the bucket; many servers take us-east-1.")
+    access_key_id: str | None = Field(default=None, description="Name of the access key.")
+    secret_access_key: SecretStr | None = Field(default=None, description="Its secret; never printed.")
+
+
 class NullEngineSettings(BaseSettings):
     """The engine without weights (``--model null``)."""
 
@@ -76,6 +89,16 @@ class ServerSettings(BaseSettings):
     )
     synchronous: Literal["full", "normal"] = Field(
         "full", description="full: a submit is on disk when it is answered; normal: faster, may lose the last moments."
+    )
+    blobs: str | None = Field(
+        None, description="s3://bucket/prefix of files and results; a folder in the data folder when unset."
+    )
+    private_files: bool = Field(
+        False,
+        description="Files open to their owner's key and to signed addresses only, where a request says nothing else.",
+    )
+    bytes_max: int | None = Field(
+        None, ge=1, description="Bytes that a key may store, where it has no number of its own; no limit when unset."
     )
     secret: SecretStr | None = Field(
         None, description="Signs tokens and upload addresses; kept in the data folder when unset."

@@ -17,13 +17,16 @@ from PIL import Image
 
 from hidream_edit.api.app import create_app
 from hidream_edit.api.auth import Authenticator
+from hidream_edit.api.links import Links
 from hidream_edit.api.outcome import webhook_body
 from hidream_edit.api.services import ApiLimits, Readiness, Services
-from hidream_edit.blobs.disk import DiskBlobs
+from hidream_edit.blobs.folder import FolderObjects
 from hidream_edit.blobs.sources import SourceReader
+from hidream_edit.blobs.store import Blobs
 from hidream_edit.domain.keys import new_key
 from hidream_edit.outgoing.download import DownloadLimits
 from hidream_edit.queue.maintenance import Maintenance
+from hidream_edit.queue.sql_blobs import SqlBlobRows
 from hidream_edit.queue.sql_keys import SqlKeys
 from hidream_edit.queue.sqlite.store import SqliteStore
 from hidream_edit.queue.submitter import Submitter
@@ -36,6 +39,7 @@ from hidream_edit.wiring.dev_tls import DevTls
 
 APP = "/fal-ai/hidream-e1-full"
 SECRET = b"secret of the tests"
+LINKS = Links(SECRET)
 
 
 class Server:
@@ -52,7 +56,7 @@ class Server:
     ) -> None:
         self.store_file = folder / "jobs.sqlite3"
         self.store = SqliteStore(self.store_file, synchronous="normal")
-        self.blobs = DiskBlobs(folder / "blobs")
+        self.blobs = Blobs(FolderObjects(folder / "blobs"), SqlBlobRows(self.store))
         self.keys = SqlKeys(self.store)
         services = Services(
             store=self.store,
@@ -62,6 +66,7 @@ class Server:
             auth=Authenticator(self.keys, open_without_keys=True, token_secret=SECRET),
             readiness=lambda: Readiness("ready", is_ready=True),
             clock=time.time,
+            links=LINKS,
             limits=ApiLimits(
                 body_bytes_max=2_000_000,
                 upload_bytes_max=upload_bytes_max,
@@ -73,7 +78,7 @@ class Server:
         app = create_app(services, secret=SECRET, key_set=key_set(webhook_key))
         self.sender = WebhookSender(
             self.store,
-            lambda job: webhook_body(job, self.blobs, now=time.time()),
+            lambda job: webhook_body(job, self.blobs, LINKS, now=time.time()),
             webhook_key,
             allowed_networks=("127.0.0.0/8",),
         )

@@ -63,6 +63,7 @@ def test_the_documented_settings_are_the_real_ones() -> None:
         DescriberSettings,
         ModelSettings,
         NullEngineSettings,
+        S3Settings,
         SafetySettings,
         ServerSettings,
     )
@@ -72,7 +73,14 @@ def test_the_documented_settings_are_the_real_ones() -> None:
     )
     real = {
         (settings.model_config["env_prefix"] + name).upper()
-        for settings in (ModelSettings, DescriberSettings, NullEngineSettings, SafetySettings, ServerSettings)
+        for settings in (
+            ModelSettings,
+            DescriberSettings,
+            NullEngineSettings,
+            S3Settings,
+            SafetySettings,
+            ServerSettings,
+        )
         for name in settings.model_fields
     }
     assert documented == real

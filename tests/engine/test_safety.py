@@ -10,7 +10,7 @@ import torch
 
 from hidream_edit.domain.errors import ModelFileInvalid, ModelFileMissing, ModelNotFound
 from hidream_edit.domain.picture import Picture
-from hidream_edit.engine.safety import PictureClassifier
+from hidream_edit.engine.safety import PictureClassifier, preparation
 
 BLACK, WHITE = Picture(8, 6, bytes(8 * 6 * 3)), Picture(8, 6, bytes([255]) * 8 * 6 * 3)
 
@@ -74,6 +74,22 @@ def test_the_size_is_read_in_all_the_forms_that_checkpoints_have(tmp_path: Path,
     folder = write_classifier(tmp_path)
     (folder / "preprocessor_config.json").write_text(json.dumps(how))
     assert len(PictureClassifier.load(folder).flagged([WHITE])) == 1
+
+
+def test_a_checkpoint_of_timm_says_in_its_configuration_how_pictures_are_prepared(tmp_path: Path) -> None:
+    trained = {"input_size": [3, 384, 256], "mean": [0.1, 0.2, 0.3], "std": [0.5, 0.6, 0.7], "crop_pct": 1.0}
+    (tmp_path / "config.json").write_text(json.dumps({"architecture": "vit_tiny", "pretrained_cfg": trained}))
+    assert preparation(tmp_path) == {
+        "size": {"height": 384, "width": 256},
+        "image_mean": [0.1, 0.2, 0.3],
+        "image_std": [0.5, 0.6, 0.7],
+    }
+
+
+def test_a_folder_that_does_not_say_how_pictures_are_prepared_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"architecture": "vit_tiny", "pretrained_cfg": {}}))
+    with pytest.raises(ModelFileMissing):
+        preparation(tmp_path)
 
 
 def test_a_classifier_of_something_else_is_refused(tmp_path: Path) -> None:

@@ -50,7 +50,8 @@ HOSTS = LOOPBACK + PRIVATE + METADATA + SPECIAL
 INSIDE = [f"http://{host}/" for host in HOSTS]
 TRICKS = [
     "http://example.com@127.0.0.1/", "http://example.com:80@127.0.0.1/", "http://93.184.216.34@10.0.0.1/",
-    "http://user:pass@[::1]/", "http://127.0.0.1#@example.com/", "http://127.0.0.1?@example.com/",
+    "http://user:pass@[::1]/",  # pragma: allowlist secret
+    "http://127.0.0.1#@example.com/", "http://127.0.0.1?@example.com/",
     "http://127.0.0.1\\@example.com/", "http://127.0.0.1:80\\@example.com/", "http://example.com\\@127.0.0.1/",
     "http:\\\\127.0.0.1/", "http:/127.0.0.1/", "http:127.0.0.1", "http:///127.0.0.1/", "http:////127.0.0.1/",
     " http://127.0.0.1/", "http://127.0.0.1 /", "http://127.0.0.1\t/", "http://127.0.0.1\r\nHost: x/", "http://\x00127.0.0.1/",

@@ -13,16 +13,20 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from hidream_edit.blobs.disk import DiskBlobs
+from hidream_edit.blobs.folder import FolderObjects
+from hidream_edit.blobs.store import Blobs
+from hidream_edit.domain.blobs import BlobFacts
 from hidream_edit.domain.edit import EditInput
 from hidream_edit.domain.edit_request import EditRequest
-from hidream_edit.domain.errors import StoreUnavailable
+from hidream_edit.domain.errors import BlobsUnavailable, StoreUnavailable
 from hidream_edit.domain.job import Job, JobState, NewJob
 from hidream_edit.domain.picture import Picture
 from hidream_edit.domain.safety import SafetyChecker
 from hidream_edit.pictures.decode import decode
 from hidream_edit.pictures.sources import from_data_uri
+from hidream_edit.queue.sql_blobs import SqlBlobRows
 from hidream_edit.queue.sqlite.store import SqliteStore
+from hidream_edit.runner import attempt
 from hidream_edit.runner.runner import Runner, RunnerLimits
 from hidream_edit.testing import NullEngine
 
@@ -38,7 +42,7 @@ class Bench:
 
     def __init__(self, folder: Path, engine: NullEngine | None = None, safety: SafetyChecker | None = None) -> None:
         self.store = SqliteStore(folder / "jobs.sqlite3", synchronous="normal")
-        self.blobs = DiskBlobs(folder / "blobs")
+        self.blobs = Blobs(FolderObjects(folder / "blobs"), SqlBlobRows(self.store))
         self.runner = Runner(
             self.store,
             self.blobs,
@@ -49,8 +53,8 @@ class Bench:
         )
 
     def submit(self, name: str = "a", url: str | None = None, instruction: str = "x", **fields: Any) -> None:
-        request = EditRequest(url or data_uri(), EditInput(edit_instruction=instruction, seed=5), **fields)
         previews = bool(fields.pop("wants_previews", False))
+        request = EditRequest(url or data_uri(), EditInput(edit_instruction=instruction, seed=5), **fields)
         self.store.submit(
             NewJob(id=name, caller="c", input=request.as_json(), wants_previews=previews), now=time.time()
         )
@@ -316,3 +320,45 @@ def test_without_a_checker_nothing_is_said_of_a_picture_that_was_to_be_checked(b
     job = bench.work()
     assert job.output is not None
     assert job.output["has_nsfw_concepts"] == []
+
+
+def test_files_that_are_away_are_waited_for_at_both_ends_of_an_edit(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attempt, "BLOBS_RETRY_SECONDS", 0.01)
+    put, failures = bench.blobs.put, iter(range(3))
+
+    def away_at_first(*arguments: Any, **fields: Any) -> BlobFacts:
+        if next(failures, None) is not None:
+            raise BlobsUnavailable("away")
+        return put(*arguments, **fields)
+
+    monkeypatch.setattr(bench.blobs, "put", away_at_first)
+    bench.submit()
+    job = bench.work()
+    assert job.state is JobState.COMPLETED
+    assert job.attempt == 1
+
+
+def test_files_that_stay_away_bring_the_job_back_to_the_line(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(*_: object, **__: object) -> BlobFacts:
+        raise BlobsUnavailable("away")
+
+    monkeypatch.setattr(attempt, "BLOBS_RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(attempt, "BLOBS_PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr(bench.blobs, "put", away)
+    bench.submit()
+    assert bench.work().state is JobState.QUEUED
+
+
+def test_a_preview_that_cannot_be_stored_is_left_out(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    put = bench.blobs.put
+
+    def no_previews(pieces: Any, content_type: str, **fields: Any) -> BlobFacts:
+        if fields["keep_seconds"] == attempt.PREVIEW_KEEP_SECONDS:
+            raise BlobsUnavailable("away")
+        return put(pieces, content_type, **fields)
+
+    monkeypatch.setattr(bench.blobs, "put", no_previews)
+    bench.submit(wants_previews=True)
+    assert bench.work().state is JobState.COMPLETED

@@ -14,14 +14,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from hidream_edit.blobs.disk import DiskBlobs
+from hidream_edit.blobs.folder import FolderObjects
+from hidream_edit.blobs.store import Blobs
 from hidream_edit.pictures.sources import from_data_uri
+from hidream_edit.queue.sql_blobs import SqlBlobRows
 from hidream_edit.queue.sqlite.store import SqliteStore
 from hidream_edit.runner.runner import Runner, RunnerLimits
 from hidream_edit.testing import NullEngine
 
 LEASE_SECONDS = 0.4
-COUNTED = ("claim", "append_events", "complete", "put")
+COUNTED = ("claim", "append_events", "complete", "put", "add")
 
 
 class Counter:
@@ -64,9 +66,11 @@ class Counter:
 
 def main() -> None:
     folder, die_at = Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else None
-    store, blobs, counter = SqliteStore(folder / "jobs.sqlite3"), DiskBlobs(folder / "blobs"), Counter(die_at)
-    counter.around(store)
-    counter.around(blobs)
+    store, objects, counter = SqliteStore(folder / "jobs.sqlite3"), FolderObjects(folder / "blobs"), Counter(die_at)
+    rows = SqlBlobRows(store)
+    for outside in (store, objects, rows):
+        counter.around(outside)
+    blobs = Blobs(objects, rows)
     runner = Runner(store, blobs, counter.engine(), from_data_uri, limits=RunnerLimits(LEASE_SECONDS, 0.1))
     job = store.claim(runner_id=runner.id, now=time.time(), lease_seconds=LEASE_SECONDS)
     if job is not None:

@@ -20,7 +20,7 @@ async def overview(request: Request) -> Response:
     services = services_of(request)
     caller = await services.auth.caller(request.headers, request.query_params)
     if caller.scope is not Scope.ADMIN:
-        raise NotAllowed
+        raise NotAllowed("This needs a key with the scope admin.")
     return JSONResponse(await asyncio.to_thread(_overview, services))
 
 

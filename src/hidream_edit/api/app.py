@@ -54,6 +54,7 @@ ROUTES = [
     Route("/files/upload/multipart", storage.begin_multipart, methods=["POST"]),
     Route("/files/b/{blob_id}/{name}/multipart/{upload_id}/complete", storage.complete_direct, methods=["POST"]),
     Route("/files/b/{blob_id}/{name}/multipart/{upload_id}/{number:int}", storage.put_direct_part, methods=["PUT"]),
+    Route("/files/b/{blob_id}/{name}/sign", storage.sign, methods=["POST"]),
     Route("/files/b/{blob_id}/{name}", storage.download),
     Route("/tokens", tokens.create, methods=["POST"]),
     Route("/tokens/", tokens.create, methods=["POST"]),

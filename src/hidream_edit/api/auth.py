@@ -87,7 +87,8 @@ class Authenticator:
         own, common = key.quota, self._quota
         rate = common.rate_per_minute if own.rate_per_minute is None else own.rate_per_minute
         concurrent = common.concurrent_max if own.concurrent_max is None else own.concurrent_max
-        return Caller(key.id, key.scope, Quota(rate, concurrent))
+        stored = common.bytes_max if own.bytes_max is None else own.bytes_max
+        return Caller(key.id, key.scope, Quota(rate, concurrent, stored))
 
     def _recall(self, name: str) -> Caller | None:
         remembered = self._remembered.get(name)

@@ -14,16 +14,19 @@ from hidream_edit.api import wire
 from hidream_edit.api.auth import NotAllowed, NotAuthenticated
 from hidream_edit.domain.errors import (
     BlobNotFound,
+    BlobsUnavailable,
     CallerLimited,
     HidreamEditError,
     JobFinished,
     JobNotFound,
     QueueFull,
+    StorageQuotaReached,
     StoreUnavailable,
 )
 
 logger = logging.getLogger(__name__)
 
+BLOBS_RETRY_SECONDS = "5"
 NOT_FOUND, ALREADY_COMPLETED = {"status": "NOT_FOUND"}, {"status": "ALREADY_COMPLETED"}
 
 
@@ -48,15 +51,15 @@ def answer(request: Request, error: Exception) -> JSONResponse:
         return JSONResponse(NOT_FOUND, 404)
     if isinstance(error, JobFinished):
         return JSONResponse(ALREADY_COMPLETED, 400)
-    if isinstance(error, BlobNotFound):
-        return JSONResponse({"detail": "File not found"}, 404)
+    if isinstance(error, (BlobNotFound, BlobsUnavailable, StorageQuotaReached)):
+        return _about_files(error)
     if isinstance(error, QueueFull):
         return _request_error(429, str(error), "concurrent_requests_limit", {wire.NEEDS_RETRY: "1"})
     if isinstance(error, CallerLimited):
         headers = {wire.NEEDS_RETRY: "1", "retry-after": str(math.ceil(error.retry_after))}
         return _request_error(429, str(error), "concurrent_requests_limit", headers)
     if isinstance(error, NotAllowed):
-        return JSONResponse({"detail": "This needs a key with the scope admin."}, 403)
+        return JSONResponse({"detail": str(error)}, 403)
     if isinstance(error, BadRequest):
         return _request_error(error.status, str(error), "bad_request")
     if isinstance(error, StoreUnavailable):
@@ -64,6 +67,17 @@ def answer(request: Request, error: Exception) -> JSONResponse:
         return _request_error(503, text, "internal_error", {wire.NEEDS_RETRY: "1"})
     logger.error("an error of ours has no answer of its own", exc_info=error)
     return JSONResponse({"detail": "Internal Server Error"}, 500)
+
+
+def _about_files(error: BlobNotFound | BlobsUnavailable | StorageQuotaReached) -> JSONResponse:
+    if isinstance(error, BlobNotFound):
+        return JSONResponse({"detail": "File not found"}, 404)
+    if isinstance(error, StorageQuotaReached):
+        return _request_error(413, str(error), "bad_request")
+    logger.error("%s", error)  # an address of the owner's network may be in it
+    text = "Files cannot be stored or read right now. Try again."
+    headers = {wire.NEEDS_RETRY: "1", "retry-after": BLOBS_RETRY_SECONDS}
+    return _request_error(503, text, "internal_error", headers)
 
 
 def http_answer(request: Request, error: Exception) -> JSONResponse:

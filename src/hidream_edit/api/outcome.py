@@ -11,10 +11,10 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import JSONResponse
 
 from hidream_edit.api import wire
+from hidream_edit.api.links import Links
 from hidream_edit.api.services import services_of, way_of
-from hidream_edit.api.submitting import FILES_PATH
+from hidream_edit.domain.blobs import BlobStore
 from hidream_edit.domain.errors import BlobNotFound
-from hidream_edit.domain.interfaces import BlobStore
 from hidream_edit.domain.job import Job, JobState
 
 FETCHED_SECONDS = 60.0
@@ -46,7 +46,8 @@ async def output(request: HTTPConnection, job: Job) -> dict[str, Any]:
     if job.output["sync_mode"]:
         urls = [await data_uri(request, image["blob"], image["content_type"]) for image in images]
     else:
-        urls = [image_url(way_of(request).origin, image) for image in images]
+        services = services_of(request)
+        urls = [image_url(job, image, services.links, way_of(request).origin, now=services.clock()) for image in images]
     if not job.store_io:
         services = services_of(request)
         await asyncio.to_thread(services.store.keep_until, job.id, services.clock() + FETCHED_SECONDS)
@@ -69,7 +70,7 @@ def read_data_uri(blobs: BlobStore, blob_id: str, content_type: str, *, now: flo
     return f"data:{content_type};base64,{base64.b64encode(data).decode('ascii')}"
 
 
-def webhook_body(job: Job, blobs: BlobStore, *, now: float) -> dict[str, Any]:
+def webhook_body(job: Job, blobs: BlobStore, links: Links, *, now: float) -> dict[str, Any]:
     """What a webhook says of a finished job; its payload is the result of the queue."""
     if job.state is JobState.CANCELLED:
         return wire.webhook_body(job.id, wire.CANCELLED_BODY, status=wire.CANCELLED_STATUS)
@@ -82,12 +83,12 @@ def webhook_body(job: Job, blobs: BlobStore, *, now: float) -> dict[str, Any]:
         if job.output["sync_mode"]:
             urls = [read_data_uri(blobs, image["blob"], image["content_type"], now=now) for image in images]
         else:
-            urls = [image_url(job.origin, image) for image in images]
+            urls = [image_url(job, image, links, job.origin, now=now) for image in images]
     except BlobNotFound:
         return wire.webhook_body(job.id, None, status=200, payload_error="the pictures were deleted")
     return wire.webhook_body(job.id, wire.output_body(job.output, urls), status=200)
 
 
-def image_url(origin: str, image: Mapping[str, Any]) -> str:
+def image_url(job: Job, image: Mapping[str, Any], links: Links, origin: str, *, now: float) -> str:
     """Where a picture lies."""
-    return f"{origin}{FILES_PATH}{image['blob']}/image.{SUFFIXES[image['content_type']]}"
+    return links.url(origin, image["blob"], f"image.{SUFFIXES[image['content_type']]}", access=job.access, now=now)

@@ -31,7 +31,7 @@ async def submit(request: Request) -> Response:
         raise BadRequest("fal_max_queue_length should be a whole number")
     waiting_max = None if limit is None else int(limit)
     try:
-        edit, failure = read_edit(request, body), None
+        edit, failure = await read_edit(request, caller, body), None
     except wire.InputRefused as refused:
         edit, failure = None, refused.as_failure()
     webhook_url = request.query_params.get("fal_webhook") or None

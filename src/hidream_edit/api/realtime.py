@@ -77,7 +77,7 @@ async def _read(socket: WebSocket, waiting: asyncio.Queue[Message | None]) -> No
 async def _answer(socket: WebSocket, caller: Any, message: Message, reading: asyncio.Future[None]) -> None:
     body, is_text = message
     try:
-        edit = read_edit(socket, body)
+        edit = await read_edit(socket, caller, body)
         job = await submit(socket, caller, edit)
     except CallerLimited as limited:
         await _refuse(socket, "CONCURRENT_REQUESTS_LIMIT", str(limited))

@@ -17,7 +17,7 @@ from hidream_edit.domain.errors import JobFinished, JobNotFound
 async def run(request: Request) -> Response:
     """Answer with the output, or with whatever went wrong."""
     caller = await caller_of(request)
-    edit = read_edit(request, await read_body(request))
+    edit = await read_edit(request, caller, await read_body(request))
     job = await submit(request, caller, edit)
     services = services_of(request)
     finished = asyncio.ensure_future(services.watcher.finished(job.id))

@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from hidream_edit.api import wire
+from hidream_edit.api.links import LINK_SECONDS_MAX
 from hidream_edit.api.openapi import NAME, queue_document
 from hidream_edit.api.services import APP_IDS, services_of, way_of
 from hidream_edit.domain.edit import EditDefaults
@@ -33,7 +34,10 @@ HEADERS = {
     "x-fal-request-timeout": ("seconds in which it has to start", {"type": "string"}),
     "x-fal-no-retry": ("1: one attempt only", {"type": "string"}),
     "x-fal-store-io": ("0: delete input and output as soon as they were used", {"type": "string", "enum": ["0", "1"]}),
-    "x-fal-object-lifecycle-preference": ("JSON with expiration_duration_seconds", {"type": "string"}),
+    "x-fal-object-lifecycle-preference": (
+        "JSON with expiration_duration_seconds and initial_acl",
+        {"type": "string"},
+    ),
     "x-fal-idempotency-key": ("the same caller and key give the same request", {"type": "string"}),
 }
 TEXT, WHOLE = {"type": "string"}, {"type": "integer"}
@@ -140,8 +144,11 @@ def _file_paths() -> dict[str, Schema]:
         "206": _bytes_answer("A part of it."),
         "304": {"description": "Unchanged."},
         "416": {"description": "No such range."},
-        **_problems("404"),
+        **_problems("403", "404"),
     }
+    signed = [_query("expires", "end of a signed address, Unix seconds", TEXT), _query("signature", "its proof", TEXT)]
+    lifetime = {"type": "object", "properties": {"expiration_seconds": {"type": "number", "maximum": LINK_SECONDS_MAX}}}
+    link = {"type": "object", "required": ["url", "expires_at"], "properties": {"url": TEXT, "expires_at": TEXT}}
     named = [{"name": wire.FILE_NAME, "in": "header", "required": False, "schema": TEXT}, _lifecycle()]
     return {
         "/files/upload": {"post": _call("upload", _answers(access, "400", "401", "413", "422"), named, _bytes_body())},
@@ -152,7 +159,8 @@ def _file_paths() -> dict[str, Schema]:
             )
         },
         f"{MULTIPART}/complete": {"post": _call("completeDirect", _answers(access, *refused), place, _parts_body())},
-        FILE: {"get": _call("download", found, [*place[:2], _range()])},
+        FILE: {"get": _call("download", found, [*place[:2], _range(), *signed])},
+        f"{FILE}/sign": {"post": _call("sign", _answers(link, *refused), place[:2], _json_body(lifetime))},
     }
 
 

@@ -10,8 +10,10 @@ from starlette.requests import HTTPConnection
 
 from hidream_edit.api.auth import Authenticator, Caller
 from hidream_edit.api.doors import HOSTS, Way
+from hidream_edit.api.links import Links
+from hidream_edit.domain.blobs import Access, BlobStore
 from hidream_edit.domain.edit import EditDefaults
-from hidream_edit.domain.interfaces import BlobStore, JobStore
+from hidream_edit.domain.interfaces import JobStore
 from hidream_edit.domain.safety import UNCHECKED
 from hidream_edit.queue.submitter import Submitter
 from hidream_edit.queue.watcher import Watcher
@@ -27,6 +29,7 @@ class ApiLimits:
     upload_bytes_max: int = 2 * 2**30
     result_keep_seconds: float = 24 * 3600.0
     upload_keep_seconds: float = 7 * 24 * 3600.0
+    file_access: Access = Access.ALLOW  # to files whose caller does not say
     attempts_max: int = 3
     ping_seconds: float = 15.0
     realtime_idle_seconds: float = 60.0
@@ -52,6 +55,7 @@ class Services:
     auth: Authenticator
     readiness: Callable[[], Readiness]
     clock: Callable[[], float]
+    links: Links
     defaults: Callable[[], EditDefaults] = EditDefaults  # of the model that runners have loaded
     limits: ApiLimits = field(default_factory=ApiLimits)
     file_hosts: frozenset[str] = frozenset(HOSTS)  # names that our files may go under

@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import mimetypes
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import formatdate
 from pathlib import PurePosixPath
+from urllib.parse import quote
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from hidream_edit.api import wire
+from hidream_edit.api.auth import Caller, NotAllowed, NotAuthenticated
 from hidream_edit.api.errors import BadRequest
 from hidream_edit.api.handover import Handover
+from hidream_edit.api.links import FILES_PATH, LINK_SECONDS, LINK_SECONDS_MAX
 from hidream_edit.api.services import caller_of, services_of, way_of
-from hidream_edit.api.submitting import FILES_PATH, read_body
+from hidream_edit.api.submitting import read_body
 from hidream_edit.api.uploads import Upload, Uploads
+from hidream_edit.domain.blobs import Access, BlobFacts
 from hidream_edit.domain.errors import BlobNotFound
 
 TOKEN_SECONDS = 600.0
+CACHING, PRIVATE_CACHING = "public, max-age=31536000, immutable", "private, no-store"
 DEFAULT_TYPE = "application/octet-stream"
 # Types that a browser would run are handed out as plain bytes: what is stored here comes from strangers.
 SHOWN = ("image/", "video/", "audio/", "text/plain", "application/json", "application/octet-stream")
@@ -31,7 +37,7 @@ async def initiate(request: Request) -> Response:
     caller = await caller_of(request)
     body = await read_body(request)
     content_type = str(body.get("content_type") or DEFAULT_TYPE)[:200]
-    upload = uploads_of(request).begin(caller.id, content_type, _name(body.get("file_name")), _keep(request))
+    upload = _begun(request, caller, content_type, _name(body.get("file_name")))
     origin = way_of(request).origin
     return JSONResponse(
         {
@@ -102,13 +108,14 @@ async def download(request: Request) -> Response:
     services = services_of(request)
     blob_id, now = request.path_params["blob_id"], services.clock()
     facts = await asyncio.to_thread(services.blobs.facts, blob_id, now=now)
+    await _check_access(request, facts)
     content_type = facts.content_type if facts.content_type.startswith(SHOWN) else DEFAULT_TYPE
     headers = {
         "content-type": content_type,
         "accept-ranges": "bytes",
         "etag": f'"{blob_id}"',
         "last-modified": formatdate(facts.created_at, usegmt=True),
-        "cache-control": "public, max-age=31536000, immutable",
+        "cache-control": CACHING if facts.access is Access.ALLOW else PRIVATE_CACHING,
         "x-content-type-options": "nosniff",
         "content-security-policy": "default-src 'none'; sandbox",
     }
@@ -128,6 +135,37 @@ async def download(request: Request) -> Response:
     return StreamingResponse(pieces, status, headers=headers)
 
 
+async def sign(request: Request) -> Response:
+    """An address that opens a private file of the caller's own for a while, for somebody without a key."""
+    caller, services = await caller_of(request), services_of(request)
+    body, now = await read_body(request), services.clock()
+    seconds = body.get("expiration_seconds", LINK_SECONDS)
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 < seconds <= LINK_SECONDS_MAX:
+        raise BadRequest(f"expiration_seconds should be up to {LINK_SECONDS_MAX:g}")
+    blob_id, name = request.path_params["blob_id"], request.path_params["name"]
+    facts = await asyncio.to_thread(services.blobs.facts, blob_id, now=now)
+    if facts.caller != caller.id:
+        raise BlobNotFound(blob_id)
+    place = f"{way_of(request).origin}{FILES_PATH}{blob_id}/{quote(name)}"
+    until = datetime.fromtimestamp(now + seconds, UTC)
+    return JSONResponse(
+        {"url": f"{place}?{services.links.query(blob_id, now + seconds)}", "expires_at": until.isoformat()}
+    )
+
+
+async def _check_access(request: Request, facts: BlobFacts) -> None:
+    """Raises BlobNotFound, NotAllowed."""
+    services = services_of(request)
+    if facts.access is Access.ALLOW or services.links.opens(facts.id, request.query_params, now=services.clock()):
+        return
+    with contextlib.suppress(NotAuthenticated):
+        if (await caller_of(request)).id == facts.caller:
+            return
+    if facts.access is Access.FORBID:
+        raise NotAllowed("This file needs the key of its owner, or a signed address.")
+    raise BlobNotFound(facts.id)
+
+
 def uploads_of(request: Request) -> Uploads:
     """The uploads that are under way."""
     uploads: Uploads = request.app.state.uploads
@@ -142,7 +180,19 @@ async def _direct(request: Request) -> Upload:
     caller = await caller_of(request)
     content_type = request.headers.get("content-type", DEFAULT_TYPE)
     name = _name(request.headers.get(wire.FILE_NAME))
-    return uploads_of(request).begin(caller.id, content_type, name, _keep(request))
+    return _begun(request, caller, content_type, name)
+
+
+def _begun(request: Request, caller: Caller, content_type: str, file_name: str) -> Upload:
+    limits = services_of(request).limits
+    return uploads_of(request).begin(
+        caller.id,
+        content_type,
+        file_name,
+        wire.keep_seconds(request.headers, limits.upload_keep_seconds),
+        access=wire.file_access(request.headers, limits.file_access),
+        bytes_max=caller.quota.bytes_max,
+    )
 
 
 async def _direct_part_of(request: Request) -> Upload:
@@ -167,6 +217,9 @@ async def _stored(request: Request, upload: Upload) -> None:
             keep_seconds=upload.keep_seconds,
             file_name=upload.file_name,
             blob_id=upload.blob_id,
+            caller=upload.caller,
+            access=upload.access,
+            bytes_max=upload.bytes_max,
         ),
     )
     uploads_of(request).end(upload)
@@ -181,7 +234,14 @@ async def _part(request: Request, upload: Upload, number: int) -> Response:
         request,
         services.limits.upload_bytes_max,
         lambda pieces: services.blobs.put(
-            pieces, DEFAULT_TYPE, now=services.clock(), keep_seconds=upload.seconds_left, blob_id=name
+            pieces,
+            DEFAULT_TYPE,
+            now=services.clock(),
+            keep_seconds=upload.seconds_left,
+            blob_id=name,
+            caller=upload.caller,
+            access=Access.HIDE,
+            bytes_max=upload.bytes_max,
         ),
     )
     etag = f'"{name}"'
@@ -213,6 +273,8 @@ async def _joined(request: Request, upload: Upload) -> Response:
                 keep_seconds=upload.keep_seconds,
                 file_name=upload.file_name,
                 blob_id=upload.blob_id,
+                caller=upload.caller,
+                access=upload.access,
             )
         except BlobNotFound as missing:
             raise BadRequest("a part was not uploaded") from missing
@@ -236,6 +298,8 @@ async def _drained(request: Request, limit: int, store: Callable[[Iterator[bytes
                 raise BadRequest(f"a file may have {limit:,} bytes", status=413)
             if piece:
                 await handover.give(piece)
+            if storing.done():  # it was refused before its end
+                break
         await handover.give(None)
     except BaseException as broken:
         await handover.give(broken if isinstance(broken, Exception) else ConnectionError("the upload broke off"))
@@ -259,10 +323,6 @@ def _range(header: str, size: int) -> tuple[int, int] | str | None:
     if start >= size:
         return "unsatisfiable"
     return (start, end - start + 1) if end >= start else None
-
-
-def _keep(request: Request) -> float | None:
-    return wire.keep_seconds(request.headers, services_of(request).limits.upload_keep_seconds)
 
 
 def _name(given: object) -> str:

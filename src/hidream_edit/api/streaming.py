@@ -25,7 +25,7 @@ class StreamBroken(HidreamEditError):
 async def stream(request: Request) -> Response:
     """Submit, then tell how it goes."""
     caller = await caller_of(request)
-    edit = read_edit(request, await read_body(request))
+    edit = await read_edit(request, caller, await read_body(request))
     job = await submit(request, caller, edit, wants_previews=True)
     prompt, seed = edit.edit_input.edit_instruction or "", edit.edit_input.seed or 0
     return StreamingResponse(

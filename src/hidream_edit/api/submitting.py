@@ -7,21 +7,23 @@ import json
 import uuid
 from dataclasses import replace
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from starlette.requests import HTTPConnection, Request
 
 from hidream_edit.api import wire
 from hidream_edit.api.auth import Caller
 from hidream_edit.api.errors import BadRequest
+from hidream_edit.api.links import FILES_PATH
 from hidream_edit.api.services import services_of, way_of
+from hidream_edit.domain.blobs import Access
 from hidream_edit.domain.edit_request import EditRequest
+from hidream_edit.domain.errors import BlobNotFound
 from hidream_edit.domain.interfaces import Submit
 from hidream_edit.domain.job import Failure, Job, NewJob, Priority
 
 LOW, NO = "low", "0"
 RETRY_OFF = frozenset({"1", "true", "yes"})
-FILES_PATH = "/files/b/"
 OWN_BLOB = "blob:"
 PRIVATE_SECONDS = 3600.0  # within which the result of a request that is not to be stored has to be fetched
 
@@ -51,7 +53,7 @@ async def read_body(request: Request) -> dict[str, Any]:
     return value
 
 
-def read_edit(request: HTTPConnection, body: dict[str, Any]) -> EditRequest:
+async def read_edit(request: HTTPConnection, caller: Caller, body: dict[str, Any]) -> EditRequest:
     """The edit in a body; a picture of our own storage is named by its id, so nobody has to fetch it over HTTP.
 
     Raises:
@@ -61,7 +63,24 @@ def read_edit(request: HTTPConnection, body: dict[str, Any]) -> EditRequest:
     if edit.image_url.startswith(OWN_BLOB):
         return replace(edit, image_url="data:")  # that scheme is ours, not a caller's
     blob_id = own_blob(request, edit.image_url)
-    return edit if blob_id is None else replace(edit, image_url=OWN_BLOB + blob_id)
+    if blob_id is None:
+        return edit
+    if not await _may_use(request, caller, blob_id, edit.image_url):
+        raise wire.file_refused("the uploaded file is not there any more")
+    return replace(edit, image_url=OWN_BLOB + blob_id)
+
+
+async def _may_use(request: HTTPConnection, caller: Caller, blob_id: str, url: str) -> bool:
+    """Whether a file of our own storage may be edited; what does not exist shows when it is read."""
+    services = services_of(request)
+    now = services.clock()
+    try:
+        facts = await asyncio.to_thread(services.blobs.facts, blob_id, now=now)
+    except BlobNotFound:
+        return True
+    if facts.access is Access.ALLOW or facts.caller == caller.id:
+        return True
+    return services.links.opens(blob_id, dict(parse_qsl(urlsplit(url).query)), now=now)
 
 
 def own_blob(request: HTTPConnection, url: str) -> str | None:
@@ -111,6 +130,7 @@ async def submit(
         idempotency_key=headers.get(wire.IDEMPOTENCY),
         keep_seconds=wire.keep_seconds(headers, services.limits.result_keep_seconds)
         or services.limits.result_keep_seconds,
+        access=wire.file_access(headers, services.limits.file_access),
     )
     if headers.get(wire.STORE_IO, "").strip() == NO:
         new = replace(new, store_io=False, keep_seconds=min(new.keep_seconds, PRIVATE_SECONDS))

@@ -10,6 +10,7 @@ import secrets
 import time
 from dataclasses import dataclass
 
+from hidream_edit.domain.blobs import Access
 from hidream_edit.domain.errors import BlobNotFound
 
 UPLOAD_SECONDS = 24 * 3600.0
@@ -26,6 +27,8 @@ class Upload:
     file_name: str
     keep_seconds: float | None
     until: float
+    access: Access
+    bytes_max: int | None  # of all that the caller has stored
 
     @property
     def seconds_left(self) -> float:
@@ -43,10 +46,21 @@ class Uploads:
     def __init__(self, secret: bytes) -> None:
         self._secret = secret
 
-    def begin(self, caller: str, content_type: str, file_name: str, keep_seconds: float | None) -> Upload:
+    def begin(
+        self,
+        caller: str,
+        content_type: str,
+        file_name: str,
+        keep_seconds: float | None,
+        *,
+        access: Access = Access.ALLOW,
+        bytes_max: int | None = None,
+    ) -> Upload:
         """A new place."""
-        until = time.time() + UPLOAD_SECONDS
-        facts: list[object] = [secrets.token_urlsafe(24), caller, content_type, file_name, keep_seconds, until]
+        until, blob_id = time.time() + UPLOAD_SECONDS, secrets.token_urlsafe(24)
+        facts: list[object] = [
+            blob_id, caller, content_type, file_name, keep_seconds, until, access.value, bytes_max,
+        ]  # fmt: skip
         payload = base64.urlsafe_b64encode(json.dumps(facts).encode()).rstrip(b"=").decode()
         return self._opened(f"{payload}.{self._signature(payload)}", facts)
 
@@ -68,7 +82,7 @@ class Uploads:
         """The file is stored. Its place stays open for a client that repeats its last request."""
 
     def _opened(self, token: str, facts: list[object]) -> Upload:
-        blob_id, caller, content_type, file_name, keep_seconds, until = facts
+        blob_id, caller, content_type, file_name, keep_seconds, until, access, bytes_max = facts
         return Upload(
             str(blob_id),
             str(caller),
@@ -77,6 +91,8 @@ class Uploads:
             str(file_name),
             None if keep_seconds is None else float(str(keep_seconds)),
             float(str(until)),
+            Access(str(access)),
+            None if bytes_max is None else int(str(bytes_max)),
         )
 
     def _signature(self, payload: str) -> str:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import math
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from hidream_edit.domain.blobs import Access
 from hidream_edit.domain.edit import BOUNDS, EditInput
 from hidream_edit.domain.edit_request import EditRequest
 from hidream_edit.domain.errors import InputInvalid
@@ -116,6 +117,12 @@ class InputRefused(InputInvalid):
 def body_refused(message: str, kind: str) -> InputRefused:
     """The body as a whole cannot be taken."""
     return InputRefused([{"loc": ["body"], "msg": message, "type": kind, "url": ERROR_PAGE + kind}])
+
+
+def file_refused(message: str) -> InputRefused:
+    """The picture that ``image_url`` names cannot be had."""
+    kind = "file_download_error"
+    return InputRefused([{"loc": ["body", "image_url"], "msg": message, "type": kind, "url": ERROR_PAGE + kind}])
 
 
 def _as_detail(error: dict[str, Any]) -> dict[str, Any]:
@@ -299,11 +306,23 @@ def start_timeout(headers: Mapping[str, str]) -> float | None:
 
 def keep_seconds(headers: Mapping[str, str], otherwise: float | None) -> float | None:
     """Lifetime of produced or uploaded files; a header that cannot be read is ignored."""
-    for name in LIFECYCLES:
-        try:
-            seconds = json.loads(headers[name])["expiration_duration_seconds"]
-        except (KeyError, TypeError, ValueError):
-            continue
+    for seconds in _lifecycle(headers, "expiration_duration_seconds"):
         if isinstance(seconds, (int, float)) and math.isfinite(seconds) and seconds > 0:
             return float(seconds)
     return otherwise
+
+
+def file_access(headers: Mapping[str, str], otherwise: Access) -> Access:
+    """Who may read produced or uploaded files; rules for single users are not known here, so the default decides."""
+    for rules in _lifecycle(headers, "initial_acl"):
+        if isinstance(rules, dict) and rules.get("default") in set(Access):
+            return Access(rules["default"])
+    return otherwise
+
+
+def _lifecycle(headers: Mapping[str, str], field: str) -> Iterator[Any]:
+    for name in LIFECYCLES:
+        try:
+            yield json.loads(headers[name])[field]
+        except (KeyError, TypeError, ValueError, RecursionError):
+            continue

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from hidream_edit.domain.blobs import BlobStore
 from hidream_edit.domain.errors import BlobNotFound, FetchFailed, PictureTooLarge
-from hidream_edit.domain.interfaces import BlobStore
 from hidream_edit.outgoing.download import DownloadLimits, download
 from hidream_edit.pictures.sources import from_data_uri
 

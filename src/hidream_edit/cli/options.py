@@ -8,6 +8,9 @@ import typer
 
 Data = Annotated[str | None, typer.Option(help="Folder of jobs and files.", show_default="~/.local/share/hidream-edit")]
 Database = Annotated[str | None, typer.Option(help="postgresql:// address.", show_default="a file in the data folder")]
+BlobsAt = Annotated[
+    str | None, typer.Option("--blobs", help="s3://bucket/prefix of files.", show_default="in the data folder")
+]
 Model = Annotated[
     str | None, typer.Option(help='Model folder or hub id; "null" edits without a model.', show_default="mini")
 ]

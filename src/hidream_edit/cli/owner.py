@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 keys = typer.Typer(help="Keys of callers.", no_args_is_help=True)
 requests = typer.Typer(help="Requests of all callers.", no_args_is_help=True)
 KeyId = Annotated[str, typer.Argument(help="Its id, as `keys list` shows it.")]
+MEGABYTE = 1_000_000
 RequestId = Annotated[str, typer.Argument(help="As the client got it.")]
 
 
@@ -31,6 +32,9 @@ def create_key(
     concurrent: Annotated[
         int | None, typer.Option(min=1, help="Requests that wait or run at a time.", show_default="no limit")
     ] = None,
+    store: Annotated[
+        int | None, typer.Option(min=1, help="Megabytes of files that it may store.", show_default="no limit")
+    ] = None,
     data: Data = None,
     database: Database = None,
 ) -> None:
@@ -38,7 +42,7 @@ def create_key(
     from hidream_edit.wiring import owner
 
     with _told():
-        quota = Quota(rate, concurrent)
+        quota = Quota(rate, concurrent, None if store is None else store * MEGABYTE)
         typer.echo(owner.create_key(_settings(data, database), name, scope=scope, quota=quota))
 
 
@@ -151,6 +155,7 @@ def _told() -> Iterator[None]:
 def _quota(quota: Quota) -> str:
     parts = [] if quota.rate_per_minute is None else [f"{quota.rate_per_minute:g}/min"]
     parts += [] if quota.concurrent_max is None else [f"{quota.concurrent_max} at a time"]
+    parts += [] if quota.bytes_max is None else [f"{quota.bytes_max / MEGABYTE:g} MB"]
     return f"({', '.join(parts)}) " if parts else ""
 
 

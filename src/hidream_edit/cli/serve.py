@@ -9,6 +9,7 @@ import typer
 from hidream_edit.cli.options import (
     Adapter,
     Base,
+    BlobsAt,
     Data,
     Database,
     Device,
@@ -26,6 +27,7 @@ def serve(
     port: Annotated[int | None, typer.Option(help="Port; 0 takes a free one.", show_default="8000")] = None,
     data: Data = None,
     database: Database = None,
+    blobs: BlobsAt = None,
     no_runner: Annotated[
         bool, typer.Option("--no-runner", help="Start no runner here; others run `hidream-edit runner`.")
     ] = False,
@@ -49,7 +51,7 @@ def serve(
     from hidream_edit.wiring.serve import serve as run_server
 
     terminal = Terminal()
-    server = {"host": host, "port": port, "data": data, "database": database, "tls": tls}
+    server = {"host": host, "port": port, "data": data, "database": database, "blobs": blobs, "tls": tls}
     settings = ServerSettings(**given(server | {"open_to_all": open_to_all}))
     asked = {"--model": model, "--adapter": adapter, "--base": base, "--text-encoder-4": text_encoder_4}
     asked |= {"--device": device, "--dtype": dtype}
@@ -66,6 +68,7 @@ def serve(
 def runner(
     data: Data = None,
     database: Database = None,
+    blobs: BlobsAt = None,
     model: Model = None,
     adapter: Adapter = None,
     base: Base = None,
@@ -88,7 +91,7 @@ def runner(
     asked = {"model": model, "adapter": adapter, "base": base, "text_encoder_4": text_encoder_4}
     asked |= {"device": device, "dtype": dtype}
     try:
-        settings = ServerSettings(**given({"data": data, "database": database}))
+        settings = ServerSettings(**given({"data": data, "database": database, "blobs": blobs}))
         safety = SafetySettings(**given({"required": require_safety_checker or None}))
         work(settings, ModelSettings(**given(asked)), safety, supervised=supervised)
     except HidreamEditError as error:

@@ -21,6 +21,8 @@ HidreamEditError
 ├── LeaseLost               the runner's lease ended; somebody else may hold the job
 ├── QueueFull               more jobs wait than the caller allows
 ├── BlobNotFound            no blob by that id
+├── BlobsUnavailable        files cannot be read or written right now
+├── StorageQuotaReached     the caller may not store more
 ├── CallerLimited           the caller's quota is used up for now
 ├── StoreUnavailable        the database does not answer or cannot write right now
 └── StoreUnusable           the database cannot be used by this version
@@ -163,6 +165,20 @@ class BlobNotFound(HidreamEditError):
 
     def __init__(self, blob_id: str) -> None:
         super().__init__(f"there is no file {blob_id}")
+
+
+class BlobsUnavailable(HidreamEditError):
+    """Files cannot be read or written right now: the bucket does not answer, the disk is full."""
+
+
+class StorageQuotaReached(HidreamEditError):
+    """The caller may not store more; ``bytes_max`` is how much it may."""
+
+    def __init__(self, bytes_max: int) -> None:
+        super().__init__(
+            f"this key may store {bytes_max:,} bytes, and this file would be more; files go when their time is over"
+        )
+        self.bytes_max = bytes_max
 
 
 class StoreUnusable(HidreamEditError):

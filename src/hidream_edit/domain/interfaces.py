@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
 
@@ -168,43 +167,3 @@ class JobStore(Protocol):
 
     def close(self) -> None:
         """Release files and connections."""
-
-
-@dataclass(frozen=True, slots=True)
-class BlobFacts:
-    """What is known of a blob beside its bytes."""
-
-    id: str
-    content_type: str
-    size: int  # bytes
-    created_at: float
-    expires_at: float | None  # Unix seconds
-    file_name: str = ""
-
-
-class BlobStore(Protocol):
-    """Immutable bytes by id. An id is a secret of its own: whoever knows it may read."""
-
-    def put(
-        self,
-        pieces: Iterator[bytes],
-        content_type: str,
-        *,
-        now: float,
-        keep_seconds: float | None = None,
-        file_name: str = "",
-        blob_id: str | None = None,
-    ) -> BlobFacts:
-        """Store bytes; they are whole or not there."""
-
-    def facts(self, blob_id: str, *, now: float) -> BlobFacts:
-        """Raises BlobNotFound."""
-
-    def read(self, blob_id: str, *, now: float, start: int = 0, length: int | None = None) -> Iterator[bytes]:
-        """Bytes from ``start``. Raises BlobNotFound."""
-
-    def delete(self, blob_id: str) -> None:
-        """Delete it; no error where there is none."""
-
-    def prune(self, *, now: float) -> int:
-        """Delete blobs whose time is over; returns how many."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from enum import IntEnum, StrEnum
 from typing import Any
 
+from hidream_edit.domain.blobs import Access
 from hidream_edit.domain.errors import IllegalMove
 
 
@@ -68,6 +69,7 @@ class NewJob:
     idempotency_key: str | None = None
     keep_seconds: float = 3600.0  # how long the result can be fetched, counted from the end
     store_io: bool = True  # False: the input is deleted when the job ends, and the output soon after it was fetched
+    access: Access = Access.ALLOW  # to the pictures that it makes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +88,7 @@ class Job:
     keep_seconds: float
     wants_previews: bool = False
     store_io: bool = True
+    access: Access = Access.ALLOW
     webhook_url: str | None = None
     origin: str = ""
     idempotency_key: str | None = None

@@ -1,4 +1,4 @@
-"""How much one caller may ask for: a token bucket, and a number of requests at a time."""
+"""How much one caller may ask for: a token bucket, a number of requests at a time, bytes in store."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ class Quota:
 
     rate_per_minute: float | None = None
     concurrent_max: int | None = None  # waiting and running together
+    bytes_max: int | None = None  # of uploads and results that are stored; results are never refused
 
     @property
     def is_unlimited(self) -> bool:
-        """Whether nothing has to be counted."""
+        """Whether no request has to be counted."""
         return self.rate_per_minute is None and self.concurrent_max is None
 
 

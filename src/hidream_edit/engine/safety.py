@@ -18,6 +18,7 @@ from hidream_edit.pictures.convert import image_of
 
 UNSAFE = frozenset({"nsfw", "porn", "hentai", "sexy", "explicit", "unsafe", "nudity"})
 THRESHOLD = 0.5
+CHANNELS = 3
 IMAGENET_MEAN, IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -43,7 +44,7 @@ class PictureClassifier:
         import transformers
 
         folder = find_folder(where)
-        how = read_json(folder / "preprocessor_config.json")
+        how = preparation(folder)
         try:
             model = transformers.AutoModelForImageClassification.from_pretrained(
                 folder, use_safetensors=True, local_files_only=True
@@ -69,6 +70,21 @@ class PictureClassifier:
         image = image_of(picture, with_alpha=False).resize(self._size, Image.Resampling.BILINEAR)
         values = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8).view(*self._size[::-1], 3)
         return (values.permute(2, 0, 1) / 255 - self._mean) / self._deviation
+
+
+def preparation(folder: Path) -> dict[str, Any]:
+    """How pictures are prepared, in the words of transformers; checkpoints of timm say it in their configuration.
+
+    Raises:
+        ModelFileMissing, ModelFileInvalid: the folder does not say.
+    """
+    if not (folder / "preprocessor_config.json").exists() and (folder / "config.json").exists():
+        trained = read_json(folder / "config.json").get("pretrained_cfg")
+        if isinstance(trained, dict) and len(trained.get("input_size", ())) == CHANNELS:
+            _, height, width = trained["input_size"]
+            how = {"size": {"height": height, "width": width}}
+            return how | {f"image_{name}": trained[name] for name in ("mean", "std") if name in trained}
+    return read_json(folder / "preprocessor_config.json")
 
 
 def _size(how: dict[str, Any]) -> tuple[int, int]:

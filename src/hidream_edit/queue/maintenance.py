@@ -7,7 +7,8 @@ import threading
 import time
 from collections.abc import Callable
 
-from hidream_edit.domain.interfaces import BlobStore, JobStore
+from hidream_edit.domain.blobs import BlobStore
+from hidream_edit.domain.interfaces import JobStore
 
 logger = logging.getLogger(__name__)
 

@@ -13,10 +13,10 @@ SELECT count(*) FROM jobs WHERE state = 'queued';
 -- insert_job: a new job at the end of its caller's line.
 INSERT INTO jobs (
     id, sequence, revision, caller, state, priority, turn, attempts_max, wants_previews, webhook_url, origin,
-    idempotency_key, queued_at, start_deadline, keep_seconds, store_io
+    idempotency_key, queued_at, start_deadline, keep_seconds, store_io, access
 ) VALUES (
     :id, :sequence, :revision, :caller, 'queued', :priority, :turn, :attempts_max, :wants_previews, :webhook_url,
-    :origin, :idempotency_key, :queued_at, :start_deadline, :keep_seconds, :store_io
+    :origin, :idempotency_key, :queued_at, :start_deadline, :keep_seconds, :store_io, :access
 ) RETURNING *;
 
 -- insert_input: what it is to do.
@@ -118,7 +118,9 @@ SELECT job_id FROM deliveries WHERE state = 'pending' AND due_at <= :now LIMIT 1
 
 -- claim_delivery: take the one that is due longest; if the sender dies, it is due again when its time is over.
 UPDATE deliveries SET attempt = attempt + 1, due_at = :until
-WHERE job_id = (SELECT job_id FROM deliveries WHERE state = 'pending' AND due_at <= :now ORDER BY due_at LIMIT 1)
+WHERE job_id = (
+    SELECT job_id FROM deliveries WHERE state = 'pending' AND due_at <= :now ORDER BY due_at, job_id LIMIT 1
+)
 RETURNING *;
 
 -- insert_attempt: what came of a try.
@@ -132,8 +134,8 @@ UPDATE deliveries SET state = :state, due_at = :due_at WHERE job_id = :job_id;
 SELECT * FROM delivery_attempts WHERE job_id = :job_id ORDER BY number;
 
 -- insert_key: a new caller.
-INSERT INTO keys (id, name, secret_hash, created_at, scope, rate_per_minute, concurrent_max)
-VALUES (:id, :name, :secret_hash, :created_at, :scope, :rate_per_minute, :concurrent_max);
+INSERT INTO keys (id, name, secret_hash, created_at, scope, rate_per_minute, concurrent_max, bytes_max)
+VALUES (:id, :name, :secret_hash, :created_at, :scope, :rate_per_minute, :concurrent_max, :bytes_max);
 
 -- insert_key_action: what was done with a key.
 INSERT INTO key_actions (key_id, at, action) VALUES (:key_id, :at, :action);
@@ -166,3 +168,30 @@ SELECT count(*) AS number FROM keys;
 
 -- revoke_key: from now on it opens nothing.
 UPDATE keys SET revoked_at = :now WHERE id = :id AND revoked_at IS NULL;
+
+-- keep_blob: the blob exists from now on; a client that repeats its upload stores it once more.
+INSERT INTO blobs (id, caller, content_type, size, created_at, expires_at, file_name, access)
+VALUES (:id, :caller, :content_type, :size, :created_at, :expires_at, :file_name, :access)
+ON CONFLICT (id) DO UPDATE SET
+    caller = excluded.caller, content_type = excluded.content_type, size = excluded.size,
+    created_at = excluded.created_at, expires_at = excluded.expires_at, file_name = excluded.file_name,
+    access = excluded.access;
+
+-- blob_by_id: what is known of it.
+SELECT id, caller, content_type, size, created_at, expires_at, file_name, access FROM blobs WHERE id = :id;
+
+-- forget_blob: it does not exist any more.
+DELETE FROM blobs WHERE id = :id;
+
+-- bytes_of_caller: what a caller has stored.
+SELECT coalesce(sum(size), 0) AS bytes FROM blobs
+WHERE caller = :caller AND (expires_at IS NULL OR expires_at > :now);
+
+-- expired_blobs: those whose time is over.
+SELECT id FROM blobs WHERE expires_at <= :now ORDER BY expires_at LIMIT :limit;
+
+-- last_sweep: when somebody last looked for bytes without a row.
+SELECT swept_at FROM sweeps;
+
+-- begin_sweep: one process looks, the others need not.
+UPDATE sweeps SET swept_at = :now WHERE swept_at <= :before;

@@ -24,6 +24,7 @@ class SqlKeys:
                 scope=key.scope.value,
                 rate_per_minute=key.quota.rate_per_minute,
                 concurrent_max=key.quota.concurrent_max,
+                bytes_max=key.quota.bytes_max,
             )
             action = f"created for {key.name}, scope {key.scope.value}"
             self._store.execute("insert_key_action", key_id=key.id, at=key.created_at, action=action)
@@ -58,5 +59,5 @@ def _key(row: Row) -> Key:
         row["created_at"],
         row["revoked_at"],
         Scope(row["scope"]),
-        Quota(row["rate_per_minute"], row["concurrent_max"]),
+        Quota(row["rate_per_minute"], row["concurrent_max"], row["bytes_max"]),
     )

@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager
 from dataclasses import asdict, replace
 from typing import Any
 
+from hidream_edit.domain.blobs import Access
 from hidream_edit.domain.deliveries import Delivery, DeliveryAttempt
 from hidream_edit.domain.errors import CallerLimited, JobFinished, JobNotFound, LeaseLost, QueueFull
 from hidream_edit.domain.interfaces import RunnerFacts, RunnerState, Submit, Waiting
@@ -105,6 +106,7 @@ class SqlStore(ABC):
             start_deadline=job.start_deadline,
             keep_seconds=job.keep_seconds,
             store_io=job.store_io,
+            access=job.access.value,
         )
         self.execute("insert_input", id=job.id, input=json.dumps(job.input))
         if submit.failure is not None:
@@ -360,6 +362,7 @@ def _job(row: Row) -> Job:
             "failure": None if failure is None else Failure(**json.loads(failure)),
             "wants_previews": bool(values["wants_previews"]),
             "store_io": bool(values["store_io"]),
+            "access": Access(values["access"]),
             "cancel_requested": bool(values["cancel_requested"]),
         }
     )

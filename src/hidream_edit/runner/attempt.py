@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
+from hidream_edit.domain.blobs import BlobFacts, BlobStore
 from hidream_edit.domain.edit_request import EditDone, EditEngine, EditRequest, EditStarted, StepDone
-from hidream_edit.domain.errors import FetchFailed, InputInvalid, LeaseLost, StoreUnavailable
-from hidream_edit.domain.interfaces import BlobStore, JobStore
+from hidream_edit.domain.errors import BlobsUnavailable, FetchFailed, InputInvalid, LeaseLost, StoreUnavailable
+from hidream_edit.domain.interfaces import JobStore
 from hidream_edit.domain.job import EventLevel, Failure, Job
 from hidream_edit.domain.picture import Picture
 from hidream_edit.domain.safety import SafetyChecker, blackened
@@ -21,8 +23,12 @@ from hidream_edit.version import __version__
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 PREVIEW_KEEP_SECONDS, PREVIEW_SECONDS_BETWEEN = 300.0, 0.25
 RETRY_SECONDS = 0.2
+# A bucket that is down or full is waited for; what minutes of work made is not thrown away.
+BLOBS_RETRY_SECONDS, BLOBS_PATIENCE_SECONDS = 1.0, 600.0
 BROKEN = Failure("internal_server_error", "the edit failed; the server's log says why")
 UNCHECKED = "no safety checker is installed: the pictures were not checked"
 FLAGGED = "the safety checker flagged a picture; it is shown black"
@@ -95,6 +101,8 @@ class Attempt:
         if isinstance(outcome, Edited):
             try:
                 output = self._saved(outcome)
+            except HandedBack as told:
+                outcome = told
             except Exception:
                 logger.exception("the pictures of %s could not be saved", job.id)
                 outcome = BROKEN
@@ -134,7 +142,7 @@ class Attempt:
         if request.ignored_fields:
             unknown = ", ".join(request.ignored_fields)
             log.say(f"ignored, since this endpoint does not know them: {unknown}", EventLevel.WARN)
-        source = tools.pictures.decode(tools.read_source(request.image_url))
+        source = tools.pictures.decode(self._patiently(lambda: tools.read_source(request.image_url)))
         decoded = time.monotonic()
         log.say(f"source read: {source.width}x{source.height}", seconds=round(decoded - began, 3))
         if any(self._flagged(request, [source])):
@@ -174,7 +182,8 @@ class Attempt:
                 facts: dict[str, Any] = {"step": progress.steps_done, "of": progress.steps_total}
                 if self._job.wants_previews and step_began - previewed >= PREVIEW_SECONDS_BETWEEN:
                     previewed = step_began
-                    facts["preview"] = self._preview(request, progress)
+                    with contextlib.suppress(BlobsUnavailable):  # the edit can do without it
+                        facts["preview"] = self._preview(request, progress)
                 log.say(f"step {progress.steps_done} of {progress.steps_total}", seconds=round(seconds, 4), **facts)
             elif isinstance(progress, EditDone):
                 pictures = progress.pictures
@@ -209,7 +218,7 @@ class Attempt:
         }
         data = tools.pictures.encode(picture, request.output_format, about=about if tools.tells_origin else None)
         content_type = f"image/{request.output_format}"
-        facts = tools.blobs.put(iter([data]), content_type, now=tools.clock(), keep_seconds=self._job.keep_seconds)
+        facts = self._patiently(lambda: self._kept(data, content_type, self._job.keep_seconds))
         return {"blob": facts.id, "width": picture.width, "height": picture.height, "content_type": content_type}
 
     def _preview(self, request: EditRequest, progress: StepDone) -> str:
@@ -217,4 +226,32 @@ class Attempt:
         if any(self._flagged(request, [picture])):
             picture = blackened(picture)
         data = tools.pictures.encode(picture, "jpeg", about=None)
-        return tools.blobs.put(iter([data]), "image/jpeg", now=tools.clock(), keep_seconds=PREVIEW_KEEP_SECONDS).id
+        return self._kept(data, "image/jpeg", PREVIEW_KEEP_SECONDS).id
+
+    def _patiently(self, call: Callable[[], T]) -> T:
+        """Do what needs the files, as soon as they can be had.
+
+        Raises:
+            HandedBack: that takes too long, or this process is about to end.
+        """
+        until = time.monotonic() + BLOBS_PATIENCE_SECONDS
+        while True:
+            try:
+                return call()
+            except BlobsUnavailable as problem:
+                if time.monotonic() > until:
+                    raise HandedBack from problem
+                logger.warning("%s; trying again", problem)
+                if self._tools.hurry.wait(BLOBS_RETRY_SECONDS):
+                    raise HandedBack from problem
+
+    def _kept(self, data: bytes, content_type: str, keep_seconds: float) -> BlobFacts:
+        tools, job = self._tools, self._job
+        return tools.blobs.put(
+            iter([data]),
+            content_type,
+            now=tools.clock(),
+            keep_seconds=keep_seconds,
+            caller=job.caller,
+            access=job.access,
+        )

@@ -11,9 +11,10 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
+from hidream_edit.domain.blobs import BlobStore
 from hidream_edit.domain.edit_request import EditEngine
 from hidream_edit.domain.errors import StoreUnavailable
-from hidream_edit.domain.interfaces import BlobStore, JobStore, RunnerFacts, RunnerState
+from hidream_edit.domain.interfaces import JobStore, RunnerFacts, RunnerState
 from hidream_edit.domain.job import Job
 from hidream_edit.domain.safety import UNCHECKED, SafetyChecker
 from hidream_edit.pictures.isolated import Pictures, PicturesHere

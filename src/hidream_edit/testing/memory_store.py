@@ -78,6 +78,7 @@ class MemoryStore:
             keep_seconds=new.keep_seconds,
             wants_previews=new.wants_previews,
             store_io=new.store_io,
+            access=new.access,
             webhook_url=new.webhook_url,
             origin=new.origin,
             idempotency_key=new.idempotency_key,

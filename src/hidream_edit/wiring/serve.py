@@ -18,8 +18,10 @@ import uvicorn
 from hidream_edit.api.app import create_app
 from hidream_edit.api.auth import Authenticator
 from hidream_edit.api.doors import host_names
+from hidream_edit.api.links import Links
 from hidream_edit.api.outcome import webhook_body
 from hidream_edit.api.services import APP_IDS, ApiLimits, Readiness, Services
+from hidream_edit.domain.blobs import Access
 from hidream_edit.domain.edit import EditDefaults, Fit
 from hidream_edit.domain.errors import InputInvalid, StoreUnavailable
 from hidream_edit.domain.interfaces import RunnerState
@@ -138,6 +140,7 @@ async def _serve(
     secret = read_secret(settings)
     bases = ("localhost", *settings.bases)
     may_be_open = is_loopback(settings.host) or settings.open_to_all
+    links = Links(secret)
     services = Services(
         store=parts.store,
         blobs=parts.blobs,
@@ -147,19 +150,23 @@ async def _serve(
             parts.keys,
             open_without_keys=may_be_open,
             token_secret=secret,
-            quota=Quota(settings.rate_per_minute, settings.concurrent_max),
+            quota=Quota(settings.rate_per_minute, settings.concurrent_max, settings.bytes_max),
         ),
         readiness=readiness,
         clock=time.time,
+        links=links,
         defaults=readiness.defaults,
-        limits=ApiLimits(result_keep_seconds=settings.keep_hours * 3600),
+        limits=ApiLimits(
+            result_keep_seconds=settings.keep_hours * 3600,
+            file_access=Access.HIDE if settings.private_files else Access.ALLOW,
+        ),
         file_hosts=frozenset(host_names(bases)),
     )
     webhook_key = read_webhook_key(settings)
     app = create_app(services, secret=secret, key_set=key_set(webhook_key), bases=bases)
     sender = WebhookSender(
         parts.store,
-        lambda job: webhook_body(job, parts.blobs, now=time.time()),
+        lambda job: webhook_body(job, parts.blobs, links, now=time.time()),
         webhook_key,
         allowed_networks=settings.allowed_networks,
     )
@@ -284,9 +291,12 @@ class ReadinessOf:
 
 def _private(settings: ServerSettings) -> dict[str, str]:
     """What the runner has to know and the list of processes must not show."""
-    if settings.database is None:
-        return {}
-    return {"HIDREAM_EDIT_SERVER_DATABASE": settings.database.get_secret_value()}
+    told = {}
+    if settings.database is not None:
+        told["HIDREAM_EDIT_SERVER_DATABASE"] = settings.database.get_secret_value()
+    if settings.blobs is not None:
+        told["HIDREAM_EDIT_SERVER_BLOBS"] = settings.blobs
+    return told
 
 
 def runner_command(settings: ServerSettings, options: list[str]) -> list[str]:

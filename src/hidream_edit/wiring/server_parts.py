@@ -7,12 +7,16 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
-from hidream_edit.blobs.disk import DiskBlobs
+from hidream_edit.blobs.folder import FolderObjects
+from hidream_edit.blobs.store import Blobs
+from hidream_edit.domain.blobs import Objects
 from hidream_edit.domain.errors import StoreUnusable
+from hidream_edit.queue.sql_blobs import SqlBlobRows
 from hidream_edit.queue.sql_keys import SqlKeys
 from hidream_edit.queue.sql_store import SqlStore
-from hidream_edit.settings import ServerSettings
+from hidream_edit.settings import S3Settings, ServerSettings
 from hidream_edit.webhooks.signing import new_private_key
 
 SECRET_BYTES = 32
@@ -24,7 +28,7 @@ class ServerParts:
 
     store: SqlStore
     keys: SqlKeys
-    blobs: DiskBlobs
+    blobs: Blobs
 
     def close(self) -> None:
         """Release files."""
@@ -41,7 +45,7 @@ def open_parts(settings: ServerSettings) -> ServerParts:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         store = _open_store(settings)
-        return ServerParts(store, SqlKeys(store), DiskBlobs(folder / "blobs"))
+        return ServerParts(store, SqlKeys(store), Blobs(_open_objects(settings), SqlBlobRows(store)))
     except OSError as problem:
         raise StoreUnusable(f"{folder} cannot be used: {problem.strerror or problem}") from problem
 
@@ -56,6 +60,22 @@ def _open_store(settings: ServerSettings) -> SqlStore:
     except ImportError as missing:
         raise StoreUnusable("PostgreSQL needs its driver: pip install 'hidream-edit[postgres]'") from missing
     return PostgresStore(settings.database.get_secret_value())
+
+
+def _open_objects(settings: ServerSettings) -> Objects:
+    if settings.blobs is None:
+        return FolderObjects(settings.folder / "blobs")
+    address = urlsplit(settings.blobs)
+    if address.scheme != "s3" or not address.hostname:
+        raise StoreUnusable(f"files lie in a bucket, s3://bucket/prefix, or in the data folder; not {settings.blobs}")
+    try:
+        from hidream_edit.blobs.s3 import Bucket, S3Objects
+    except ImportError as missing:
+        raise StoreUnusable("S3 needs its client: pip install 'hidream-edit[s3]'") from missing
+    s3 = S3Settings()
+    secret = None if s3.secret_access_key is None else s3.secret_access_key.get_secret_value()
+    prefix = address.path.strip("/")
+    return S3Objects(Bucket(address.hostname, prefix, s3.endpoint, s3.region, s3.access_key_id, secret))
 
 
 def read_secret(settings: ServerSettings) -> bytes:

@@ -20,3 +20,6 @@ RETURNING *;
 
 -- advance_turn: the line has come as far as the job that was just claimed.
 UPDATE clock SET turn = greatest(turn, :turn);
+
+-- known_blobs: those of a list that have a row.
+SELECT id FROM blobs WHERE id IN (SELECT value FROM jsonb_array_elements_text(CAST(:ids AS jsonb)) AS value);
