@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from tests.support.postgres import new_database
 
+from hidream_edit.domain.deliveries import DeliveryAttempt
 from hidream_edit.domain.errors import CallerLimited, JobFinished, JobNotFound, LeaseLost, QueueFull
 from hidream_edit.domain.interfaces import JobStore, RunnerFacts, RunnerState, Submit
 from hidream_edit.domain.job import EventLevel, Failure, Job, JobState, NewEvent, NewJob, Priority
@@ -399,3 +400,46 @@ def test_old_results_are_pruned_with_their_events(store: JobStore) -> None:
     assert store.prune(now=110) == 1
     assert store.events("a") == []
     assert store.get("b").state is JobState.QUEUED
+
+
+def test_a_callers_jobs_come_newest_first_and_by_their_words(store: JobStore) -> None:
+    for name, words in (("a", "Make it Night"), ("b", "100% snow"), ("c", "make it day")):
+        store.submit(new(name, instruction=words), now=0)
+    submit(store, "other", caller="bob")
+    assert [job.id for job in store.of_caller("alice", limit=9)] == ["c", "b", "a"]
+    assert [job.id for job in store.of_caller("alice", limit=2)] == ["c", "b"]
+    second = store.of_caller("alice", limit=2)[-1].sequence
+    assert [job.id for job in store.of_caller("alice", limit=2, before=second)] == ["a"]
+    assert [job.id for job in store.of_caller("alice", limit=9, words="MAKE IT")] == ["c", "a"]
+    assert [job.id for job in store.of_caller("alice", limit=9, words="0%")] == ["b"]
+    assert store.of_caller("alice", limit=9, words="_") == []
+
+
+def test_the_owner_sees_what_became_of_deliveries_and_may_repeat_one(store: JobStore) -> None:
+    for name in ("a", "b"):
+        submit(store, name, webhook_url=f"https://hooks.example/{name}")
+        job = claim(store)
+        store.complete(job.id, token(job), {"images": []}, now=2)
+    assert [(one.job_id, one.state) for one in store.deliveries(9)] == [("b", "pending"), ("a", "pending")]
+    first = store.claim_delivery(now=3, lease_seconds=9)
+    assert first is not None
+    store.record_attempt(first, DeliveryAttempt(3, 0.1, 200, None), next_at=None)
+    second = store.claim_delivery(now=3, lease_seconds=9)
+    assert second is not None
+    store.record_attempt(second, DeliveryAttempt(3, 0.1, 500, "answered 500"), next_at=None)
+    assert {one.job_id: (one.state, one.error) for one in store.deliveries(9)} == {
+        "a": ("delivered", None),
+        "b": ("failed", "answered 500"),
+    }
+    assert store.claim_delivery(now=9e9, lease_seconds=9) is None
+    assert store.redeliver("b", now=4)
+    again = store.claim_delivery(now=4, lease_seconds=9)
+    assert again is not None
+    assert (again.job_id, again.attempt) == ("b", 2)
+    assert not store.redeliver("no such job", now=4)
+
+
+def test_a_runner_says_what_it_is_good_at_and_how_much_memory_it_takes(store: JobStore) -> None:
+    facts = RunnerFacts("r1", RunnerState.READY, "mini", 5.0, examples=("make it night", "snow"), memory_bytes=2**33)
+    store.announce(facts)
+    assert store.runners(since=0) == [facts]

@@ -4,29 +4,45 @@ from __future__ import annotations
 
 import asyncio
 from typing import Any
+from urllib.parse import urlsplit
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from hidream_edit.api.auth import NotAllowed
 from hidream_edit.api.services import Services, services_of
+from hidream_edit.domain.errors import JobNotFound
+from hidream_edit.domain.job import JobState
 from hidream_edit.domain.keys import Scope
 
-REQUESTS_SHOWN, RUNNER_SILENT_SECONDS = 50, 15.0
+REQUESTS_SHOWN, DELIVERIES_SHOWN, RUNNER_SILENT_SECONDS = 50, 50, 15.0
 
 
 async def overview(request: Request) -> Response:
-    """The line, the runners, and the requests that came last; no inputs and no results."""
+    """The line, the runners, keys, webhooks, and the requests that came last; no inputs, results or secrets."""
+    return JSONResponse(await asyncio.to_thread(_overview, await _services_of_owner(request)))
+
+
+async def redeliver(request: Request) -> Response:
+    """Call a webhook once more, whatever became of it."""
+    services, job_id = await _services_of_owner(request), request.path_params["request_id"]
+    if not await asyncio.to_thread(services.store.redeliver, job_id, now=services.clock()):
+        raise JobNotFound(job_id)
+    return JSONResponse({"status": "DUE"}, 202)
+
+
+async def _services_of_owner(request: Request) -> Services:
     services = services_of(request)
     caller = await services.auth.caller(request.headers, request.query_params)
     if caller.scope is not Scope.ADMIN:
         raise NotAllowed("This needs a key with the scope admin.")
-    return JSONResponse(await asyncio.to_thread(_overview, services))
+    return services
 
 
 def _overview(services: Services) -> dict[str, Any]:
     store, now = services.store, services.clock()
-    runners = store.runners(since=now - RUNNER_SILENT_SECONDS)
+    runners, recent = store.runners(since=now - RUNNER_SILENT_SECONDS), store.recent(REQUESTS_SHOWN)
+    working = {job.runner_id: job.id for job in recent if job.state is JobState.RUNNING}
     return {
         "status": services.readiness().word,
         "waiting": len(store.line()),
@@ -36,6 +52,8 @@ def _overview(services: Services) -> dict[str, Any]:
                 "state": runner.state.value,
                 "model": runner.engine,
                 "device": runner.device,
+                "memory_bytes": runner.memory_bytes,
+                "request_id": working.get(runner.id),
                 "seen_seconds_ago": round(now - runner.seen_at, 1),
             }
             for runner in runners
@@ -52,6 +70,28 @@ def _overview(services: Services) -> dict[str, Any]:
                 "runner": job.runner_id,
                 "error": None if job.failure is None else job.failure.kind,
             }
-            for job in store.recent(REQUESTS_SHOWN)
+            for job in recent
+        ],
+        "keys": [
+            {
+                "id": key.id,
+                "name": key.name,
+                "scope": key.scope.value,
+                "created_at": key.created_at,
+                "revoked_at": key.revoked_at,
+            }
+            for key in services.auth.all_keys()
+        ],
+        "deliveries": [
+            {
+                "request_id": one.job_id,
+                # The rest of an address may be a secret.
+                "host": urlsplit(one.url).hostname,
+                "state": one.state,
+                "attempt": one.attempt,
+                "due_at": one.due_at,
+                "error": one.error,
+            }
+            for one in store.deliveries(DELIVERIES_SHOWN)
         ],
     }

@@ -68,6 +68,10 @@ class Authenticator:
             return self._anonymous
         raise NotAuthenticated
 
+    def all_keys(self) -> list[Key]:
+        """For their owner; the revoked ones too."""
+        return self._keys.all()
+
     async def _is_open(self) -> bool:
         """Whether nobody needs a key; the first key closes the door within a second."""
         if not self._open:

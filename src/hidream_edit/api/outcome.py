@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from starlette.requests import HTTPConnection, Request
@@ -15,7 +15,7 @@ from hidream_edit.api.links import Links
 from hidream_edit.api.services import services_of, way_of
 from hidream_edit.domain.blobs import BlobStore
 from hidream_edit.domain.errors import BlobNotFound
-from hidream_edit.domain.job import Job, JobState
+from hidream_edit.domain.job import Event, Job, JobState
 
 FETCHED_SECONDS = 60.0
 SUFFIXES = {"image/jpeg": "jpeg", "image/png": "png"}
@@ -62,6 +62,15 @@ async def data_uri(request: HTTPConnection, blob_id: str, content_type: str) -> 
     """
     services = services_of(request)
     return await asyncio.to_thread(read_data_uri, services.blobs, blob_id, content_type, now=services.clock())
+
+
+async def newest_preview(request: HTTPConnection, events: Sequence[Event]) -> str | None:
+    """The newest preview of some events, as a data URI; None where there is none, or not any more."""
+    names = [str(event.facts["preview"]) for event in events if "preview" in event.facts]
+    try:
+        return await data_uri(request, names[-1], "image/jpeg") if names else None
+    except BlobNotFound:
+        return None
 
 
 def read_data_uri(blobs: BlobStore, blob_id: str, content_type: str, *, now: float) -> str:

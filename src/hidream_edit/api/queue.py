@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from hidream_edit.api import wire
 from hidream_edit.api.errors import BadRequest
-from hidream_edit.api.outcome import outcome
+from hidream_edit.api.outcome import newest_preview, outcome
 from hidream_edit.api.services import caller_of, services_of, way_of
 from hidream_edit.api.submitting import read_body, read_edit
 from hidream_edit.api.submitting import submit as store_job
@@ -35,7 +35,15 @@ async def submit(request: Request) -> Response:
     except wire.InputRefused as refused:
         edit, failure = None, refused.as_failure()
     webhook_url = request.query_params.get("fal_webhook") or None
-    job = await store_job(request, caller, edit, failure=failure, webhook_url=webhook_url, waiting_max=waiting_max)
+    job = await store_job(
+        request,
+        caller,
+        edit,
+        failure=failure,
+        wants_previews=request.headers.get(wire.PREVIEWS, "") in TRUE,
+        webhook_url=webhook_url,
+        waiting_max=waiting_max,
+    )
     position = await services_of(request).watcher.position(job.id)
     return JSONResponse(wire.submit_body(job, base_of(request), position), headers={wire.REQUEST_ID: job.id})
 
@@ -50,25 +58,27 @@ async def status(request: Request) -> Response:
 
 
 async def status_stream(request: Request) -> Response:
-    """The status now and after each change, to the end; log lines once each."""
+    """The status now and after each change, to the end; log lines once each, and the newest preview where asked."""
     job = await own_job(request)
-    logs = wants_logs(request)
+    with_previews = request.query_params.get("previews", "0").lower() in TRUE
     return StreamingResponse(
-        _statuses(request, job.id, with_logs=logs),
+        _statuses(request, job.id, with_logs=wants_logs(request), with_previews=with_previews),
         media_type="text/event-stream",
         headers=STREAM_HEADERS | {wire.REQUEST_ID: job.id},
     )
 
 
-async def _statuses(request: Request, job_id: str, *, with_logs: bool) -> AsyncIterator[bytes]:
+async def _statuses(request: Request, job_id: str, *, with_logs: bool, with_previews: bool) -> AsyncIterator[bytes]:
     services, seen, last = services_of(request), 0, None
     async for job in services.watcher.follow(job_id, idle_seconds=services.limits.ping_seconds):
         if job is None:
             yield wire.PING
             continue
-        fresh = await _events(request, job_id, after=seen) if with_logs else []
+        fresh = await _events(request, job_id, after=seen) if with_logs or with_previews else []
         seen = fresh[-1].number if fresh else seen
         body = await _status_body(request, job, fresh if with_logs else None)
+        if with_previews and not job.state.is_final and (preview := await newest_preview(request, fresh)):
+            body["preview"] = preview
         if fresh or body != last:
             yield wire.sse(body)
         last = body

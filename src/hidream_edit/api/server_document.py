@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from hidream_edit.api import wire
+from hidream_edit.api.history import PAGE_MAX
 from hidream_edit.api.links import LINK_SECONDS_MAX
 from hidream_edit.api.openapi import NAME, queue_document
 from hidream_edit.api.services import APP_IDS, services_of, way_of
@@ -38,6 +39,7 @@ HEADERS = {
         "JSON with expiration_duration_seconds and initial_acl",
         {"type": "string"},
     ),
+    wire.PREVIEWS: ("1: make previews while it runs, on the queue too", {"type": "string"}),
     "x-fal-idempotency-key": ("the same caller and key give the same request", {"type": "string"}),
 }
 TEXT, WHOLE = {"type": "string"}, {"type": "integer"}
@@ -84,6 +86,7 @@ def _edit_paths() -> dict[str, Schema]:
     ]
     output, status = _reference(f"{NAME}Output"), _reference("QueueStatus")
     one, logs = _path_parameter("request_id"), _query("logs", "1: with log lines", {"type": "string"})
+    previews = _query("previews", "1: with previews as data URIs, where the submit asked for them", {"type": "string"})
     event = {"type": "object", "required": ["data"], "properties": {"data": TEXT}}
     events = {"200": {"description": "Server-sent events.", "content": {"text/event-stream": {"schema": event}}}}
     known, accepted = _problems("401", "404"), {"202": _answer("Waiting or running.", status)}
@@ -100,7 +103,7 @@ def _edit_paths() -> dict[str, Schema]:
             )
         },
         f"{REQUESTS}/status": {"get": _call("status", {**_answers(status), **accepted, **known}, [one, logs])},
-        f"{REQUESTS}/status/stream": {"get": _call("statusStream", events | known, [one, logs])},
+        f"{REQUESTS}/status/stream": {"get": _call("statusStream", events | known, [one, logs, previews])},
         f"{REQUESTS}/cancel": {
             "put": _call(
                 "cancel", {"202": _answer("Cancellation requested.", asked), **_problems("400"), **known}, [one]
@@ -172,11 +175,34 @@ def _other_paths() -> dict[str, Schema]:
     token_refused = ("400", "401", "413", "422")
     ready = {"200": _answer("Ready.", anything), "503": _answer("Not ready; `status` says why.", anything)}
     endpoint = _query("endpoint_id", "of the endpoint", TEXT)
+    pages = [
+        _query("limit", "how many", {"type": "integer", "minimum": 1, "maximum": PAGE_MAX}),
+        _query("before", "as the last page said", WHOLE),
+        _query("search", "words of an instruction", TEXT),
+    ]
     return {
         "/tokens/": {"post": _call("token", _answers(_reference("Token"), *token_refused), body=lifetime)},
         "/tokens/realtime": {"post": _call("realtimeToken", _answers(anything, *token_refused), body=lifetime)},
         "/v1/models": {"get": _call("models", _answers(anything), [endpoint, _query("expand", "openapi-3.0", TEXT)])},
         "/api/openapi/queue/openapi.json": {"get": _call("queueDocument", _answers(anything, "404"), [endpoint])},
+        "/v1/about": {"get": _call("about", _answers(anything))},
+        "/v1/requests": {"get": _call("requests", _answers(anything, "400", "401"), pages)},
+        "/": {"get": _call("playground", {"200": _bytes_answer("The web page.")})},
+        "/admin": {"get": _call("adminPage", {"200": _bytes_answer("The owner's web page.")})},
+        "/playground/{name}": {
+            "get": _call(
+                "playgroundFile",
+                {"200": _bytes_answer("A file of the page."), "404": {"description": "No such file."}},
+                [_path_parameter("name")],
+            )
+        },
+        "/admin/deliveries/{request_id}/redeliver": {
+            "post": _call(
+                "redeliver",
+                {"202": _answer("Due again.", anything), **_problems("401", "403", "404")},
+                [_path_parameter("request_id")],
+            )
+        },
         "/admin/overview": {"get": _call("overview", _answers(anything, "401", "403"))},
         "/openapi.json": {"get": _call("serverDocument", _answers(anything))},
         "/health": {"get": _call("health", _answers(anything))},

@@ -9,12 +9,12 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from hidream_edit.api import wire
-from hidream_edit.api.outcome import data_uri, output
+from hidream_edit.api.outcome import newest_preview, output
 from hidream_edit.api.queue import STREAM_HEADERS
 from hidream_edit.api.run import cancel_quietly
 from hidream_edit.api.services import caller_of, services_of
 from hidream_edit.api.submitting import read_body, read_edit, submit
-from hidream_edit.domain.errors import BlobNotFound, HidreamEditError
+from hidream_edit.domain.errors import HidreamEditError
 from hidream_edit.domain.job import Job, JobState
 
 
@@ -46,12 +46,7 @@ async def _events(request: Request, job: Job, *, seed: int, prompt: str) -> Asyn
             fresh = await asyncio.to_thread(services.store.events, job.id, after=seen)
             seen = fresh[-1].number if fresh else seen
             # A reader who is behind gets the newest preview only.
-            previews = [str(event.facts["preview"]) for event in fresh if "preview" in event.facts]
-            if previews and not current.state.is_final:
-                try:
-                    uri = await data_uri(request, previews[-1], "image/jpeg")
-                except BlobNotFound:
-                    continue
+            if not current.state.is_final and (uri := await newest_preview(request, fresh)):
                 yield wire.sse(wire.progress_body(uri, seed, prompt))
         if last.state is JobState.COMPLETED:
             yield wire.sse(await output(request, last))

@@ -25,6 +25,7 @@ from hidream_edit.domain.job import Failure, Job, NewJob, Priority
 LOW, NO = "low", "0"
 RETRY_OFF = frozenset({"1", "true", "yes"})
 OWN_BLOB = "blob:"
+INSTRUCTION_LETTERS = 500  # what is kept of it to find a request again
 PRIVATE_SECONDS = 3600.0  # within which the result of a request that is not to be stored has to be fetched
 
 
@@ -130,10 +131,11 @@ async def submit(
         idempotency_key=headers.get(wire.IDEMPOTENCY),
         keep_seconds=wire.keep_seconds(headers, services.limits.result_keep_seconds)
         or services.limits.result_keep_seconds,
+        instruction="" if edit is None else (edit.edit_input.edit_instruction or "")[:INSTRUCTION_LETTERS],
         access=wire.file_access(headers, services.limits.file_access),
     )
     if headers.get(wire.STORE_IO, "").strip() == NO:
-        new = replace(new, store_io=False, keep_seconds=min(new.keep_seconds, PRIVATE_SECONDS))
+        new = replace(new, instruction="", store_io=False, keep_seconds=min(new.keep_seconds, PRIVATE_SECONDS))
     job = await services.submitter.submit(Submit(new, waiting_max, failure, caller.quota))
     services.watcher.seen(job)
     return job

@@ -27,6 +27,7 @@ START_TIMEOUTS = ("x-fal-request-start-timeout", "x-fal-request-timeout")
 PRIORITY = "x-fal-queue-priority"
 IDEMPOTENCY = "x-fal-idempotency-key"
 STORE_IO = "x-fal-store-io"
+PREVIEWS = "x-hidream-previews"
 TARGET_URL = "x-fal-target-url"
 FILE_NAME = "x-fal-file-name"
 LIFECYCLES = ("x-fal-object-lifecycle-preference", "x-fal-object-lifecycle")
@@ -205,6 +206,12 @@ def submit_body(job: Job, base: str, position: int) -> dict[str, Any]:
         **urls_of(job.id, base),
         "gateway_request_id": job.id,
     }
+
+
+def status_word(job: Job) -> str:
+    """Where a job stands, with the three ways in which it can end told apart."""
+    words = {JobState.QUEUED: "IN_QUEUE", JobState.RUNNING: "IN_PROGRESS"}
+    return words.get(job.state, job.state.value.upper())
 
 
 def status_code(job: Job) -> int:

@@ -33,6 +33,18 @@ class DeliveryAttempt:
     error: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class DeliveryState:
+    """A duty as its owner sees it."""
+
+    job_id: str
+    url: str
+    state: str  # pending, delivered, failed
+    attempt: int  # tries so far
+    due_at: float | None
+    error: str | None  # of the last try
+
+
 def retry_at(attempt: int, *, now: float) -> float | None:
     """When to try again after ``attempt``; None when it is time to give up."""
     return now + RETRY_DELAYS_SECONDS[attempt - 1] if attempt <= len(RETRY_DELAYS_SECONDS) else None

@@ -70,6 +70,10 @@ class EditEngine(Protocol):
     name: str
     device: str
     defaults: Mapping[str, Any]  # values of fields that a request leaves out
+    examples: tuple[str, ...]  # instructions that the model is good at
+
+    def memory_bytes(self) -> int:
+        """What it takes of its device's memory now."""
 
     def edit(self, source: Picture, edit_input: EditInput) -> Iterator[Progress]:
         """Raises InputInvalid."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
 
-from hidream_edit.domain.deliveries import Delivery, DeliveryAttempt
+from hidream_edit.domain.deliveries import Delivery, DeliveryAttempt, DeliveryState
 from hidream_edit.domain.errors import CallerLimited, QueueFull
 from hidream_edit.domain.job import Event, Failure, Job, NewEvent, NewJob
 from hidream_edit.domain.quotas import UNLIMITED, Quota
@@ -48,6 +48,8 @@ class RunnerFacts(NamedTuple):
     defaults: Mapping[str, Any] = {}  # of the loaded model, for fields that a request leaves out
     device: str = ""
     safety: str = UNCHECKED
+    examples: tuple[str, ...] = ()  # instructions that the model is good at
+    memory_bytes: int = 0
 
 
 class JobStore(Protocol):
@@ -146,6 +148,15 @@ class JobStore(Protocol):
 
     def attempts(self, job_id: str) -> list[DeliveryAttempt]:
         """All tries to tell of a job's end."""
+
+    def deliveries(self, limit: int) -> list[DeliveryState]:
+        """Duties to tell somebody, those of the newest jobs first."""
+
+    def redeliver(self, job_id: str, *, now: float) -> bool:
+        """Make a duty due now, whatever became of it; False where there is none."""
+
+    def of_caller(self, caller: str, *, limit: int, before: int | None = None, words: str = "") -> list[Job]:
+        """A caller's jobs, newest first; those with a sequence below ``before``, whose instruction holds ``words``."""
 
     def announce(self, runner: RunnerFacts) -> None:
         """A runner says that it is there."""

@@ -70,6 +70,7 @@ class NewJob:
     keep_seconds: float = 3600.0  # how long the result can be fetched, counted from the end
     store_io: bool = True  # False: the input is deleted when the job ends, and the output soon after it was fetched
     access: Access = Access.ALLOW  # to the pictures that it makes
+    instruction: str = ""  # to find it again by
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +90,7 @@ class Job:
     wants_previews: bool = False
     store_io: bool = True
     access: Access = Access.ALLOW
+    instruction: str = ""
     webhook_url: str | None = None
     origin: str = ""
     idempotency_key: str | None = None

@@ -11,6 +11,12 @@ from hidream_edit.domain.edit import EditDefaults, Fit
 from hidream_edit.domain.errors import ModelFileInvalid
 from hidream_edit.engine.folders import read_json
 
+# For models that take any instruction; the first is the hosted page's own.
+EXAMPLES = (
+    "Convert the image into a 3D animated style.", "Turn it into a Ghibli style illustration", "Make it a rainy night",
+    "Change the background to a beach at sunset", "Make it a pencil sketch", "Add a red scarf",
+)  # fmt: skip
+
 
 @dataclass(frozen=True, slots=True)
 class Vocabulary:
@@ -37,6 +43,13 @@ class ModelCard:
     fingerprint: str
     vocabulary: Vocabulary | None = None  # None: any instruction may be tried
     is_random: bool = False  # random weights, made for tests: pictures are noise
+
+    @property
+    def examples(self) -> tuple[str, ...]:
+        """Instructions that this model is good at, one of each kind of edit."""
+        if self.vocabulary is None:
+            return EXAMPLES
+        return tuple(examples[0] for examples in self.vocabulary.examples.values())
 
 
 def read_defaults(folder: Path, otherwise: EditDefaults) -> EditDefaults:
@@ -72,7 +85,7 @@ def read_vocabulary(folder: Path) -> Vocabulary | None:
         return Vocabulary(
             {family["name"]: int(family["slot"]) for family in families},
             float(content["threshold"]),
-            {family["name"]: tuple(family["examples"]) for family in families},
+            {family["name"]: tuple(family["examples"]) for family in families if family.get("supported", True)},
             str(content["keep"]),
         )
     except (KeyError, TypeError, ValueError) as problem:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import torch
 from torch import Tensor
 
@@ -100,6 +101,12 @@ class Engine:
     @property
     def dtype(self) -> str:
         return str(self._dtype).removeprefix("torch.")
+
+    def memory_bytes(self) -> int:
+        """What the weights and caches take: of the GPU, or of this process."""
+        if self._device.type == "cuda":
+            return int(torch.cuda.memory_reserved(self._device))
+        return int(psutil.Process().memory_info().rss)
 
     def settle(
         self, edit_input: EditInput, *, random_seed: Callable[[], int] = lambda: secrets.randbelow(RANDOM_SEED_END)

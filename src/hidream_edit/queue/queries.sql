@@ -13,10 +13,11 @@ SELECT count(*) FROM jobs WHERE state = 'queued';
 -- insert_job: a new job at the end of its caller's line.
 INSERT INTO jobs (
     id, sequence, revision, caller, state, priority, turn, attempts_max, wants_previews, webhook_url, origin,
-    idempotency_key, queued_at, start_deadline, keep_seconds, store_io, access
+    idempotency_key, queued_at, start_deadline, keep_seconds, store_io, access, instruction
 ) VALUES (
     :id, :sequence, :revision, :caller, 'queued', :priority, :turn, :attempts_max, :wants_previews, :webhook_url,
-    :origin, :idempotency_key, :queued_at, :start_deadline, :keep_seconds, :store_io, :access
+    :origin, :idempotency_key, :queued_at, :start_deadline, :keep_seconds, :store_io, :access,
+    :instruction
 ) RETURNING *;
 
 -- insert_input: what it is to do.
@@ -80,6 +81,11 @@ SELECT * FROM jobs WHERE revision > :revision ORDER BY revision LIMIT :limit;
 -- recent_jobs: those submitted last.
 SELECT * FROM jobs ORDER BY sequence DESC LIMIT :limit;
 
+-- jobs_of_caller: those submitted last that an instruction finds.
+SELECT * FROM jobs
+WHERE caller = :caller AND sequence < :before AND lower(instruction) LIKE :pattern ESCAPE '!'
+ORDER BY sequence DESC LIMIT :limit;
+
 -- current_revision: of the last change.
 SELECT revision FROM clock;
 
@@ -96,10 +102,11 @@ SELECT * FROM jobs WHERE state = 'queued' AND start_deadline <= :now;
 DELETE FROM jobs WHERE finished_at IS NOT NULL AND finished_at + keep_seconds <= :now;
 
 -- announce_runner: a runner says that it is there, and what it is doing.
-INSERT INTO runners (id, state, engine, device, safety, seen_at, defaults)
-VALUES (:id, :state, :engine, :device, :safety, :seen_at, :defaults)
+INSERT INTO runners (id, state, engine, device, safety, seen_at, defaults, examples, memory_bytes)
+VALUES (:id, :state, :engine, :device, :safety, :seen_at, :defaults, :examples, :memory_bytes)
 ON CONFLICT (id) DO UPDATE
-SET state = :state, engine = :engine, device = :device, safety = :safety, seen_at = :seen_at, defaults = :defaults;
+SET state = :state, engine = :engine, device = :device, safety = :safety, seen_at = :seen_at, defaults = :defaults,
+    examples = :examples, memory_bytes = :memory_bytes;
 
 -- runners_seen_since: those who are there.
 SELECT * FROM runners WHERE seen_at > :since ORDER BY id;
@@ -122,6 +129,15 @@ WHERE job_id = (
     SELECT job_id FROM deliveries WHERE state = 'pending' AND due_at <= :now ORDER BY due_at, job_id LIMIT 1
 )
 RETURNING *;
+
+-- recent_deliveries: of the newest jobs, each with what was wrong last.
+SELECT deliveries.job_id, url, deliveries.state, deliveries.attempt, due_at, (
+    SELECT error FROM delivery_attempts WHERE job_id = deliveries.job_id ORDER BY number DESC LIMIT 1
+) AS error
+FROM deliveries JOIN jobs ON jobs.id = deliveries.job_id ORDER BY jobs.sequence DESC LIMIT :limit;
+
+-- redeliver: it is due again, whatever became of it.
+UPDATE deliveries SET state = 'pending', due_at = :now WHERE job_id = :job_id;
 
 -- insert_attempt: what came of a try.
 INSERT INTO delivery_attempts (job_id, number, at, seconds, status, error)

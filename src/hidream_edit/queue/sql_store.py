@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -11,13 +12,14 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from hidream_edit.domain.blobs import Access
-from hidream_edit.domain.deliveries import Delivery, DeliveryAttempt
+from hidream_edit.domain.deliveries import Delivery, DeliveryAttempt, DeliveryState
 from hidream_edit.domain.errors import CallerLimited, JobFinished, JobNotFound, LeaseLost, QueueFull
 from hidream_edit.domain.interfaces import RunnerFacts, RunnerState, Submit, Waiting
 from hidream_edit.domain.job import Event, EventLevel, Failure, Job, JobState, NewEvent, NewJob, Priority, moved
 from hidream_edit.domain.quotas import Bucket, Quota, taken
 from hidream_edit.queue.hints import waited
 
+SEQUENCE_MAX = 2**62
 SILENT_SECONDS = 3600.0  # after which a runner that said nothing, and a bucket that nobody used, are forgotten
 RETRY_SECONDS = 1.0  # when a caller who has too much at a time may ask again
 TOO_LATE = Failure("request_timeout", "Request timed out")
@@ -107,6 +109,7 @@ class SqlStore(ABC):
             keep_seconds=job.keep_seconds,
             store_io=job.store_io,
             access=job.access.value,
+            instruction=job.instruction,
         )
         self.execute("insert_input", id=job.id, input=json.dumps(job.input))
         if submit.failure is not None:
@@ -296,11 +299,22 @@ class SqlStore(ABC):
         rows = self._all("attempts_of_delivery", job_id=job_id)
         return [DeliveryAttempt(row["at"], row["seconds"], row["status"], row["error"]) for row in rows]
 
-    def announce(self, runner: RunnerFacts) -> None:
-        words = {"id": runner.id, "state": runner.state.value, "engine": runner.engine, "device": runner.device}
-        words["safety"] = runner.safety
+    def deliveries(self, limit: int) -> list[DeliveryState]:
+        return [DeliveryState(**row) for row in self._all("recent_deliveries", limit=limit)]
+
+    def redeliver(self, job_id: str, *, now: float) -> bool:
         with self.writing():
-            self.execute("announce_runner", seen_at=runner.seen_at, defaults=json.dumps(runner.defaults), **words)
+            return self.execute("redeliver", job_id=job_id, now=now) == 1
+
+    def of_caller(self, caller: str, *, limit: int, before: int | None = None, words: str = "") -> list[Job]:
+        literal = re.sub(r"([!%_])", r"!\1", words.lower())
+        values = {"caller": caller, "limit": limit, "before": SEQUENCE_MAX if before is None else before}
+        return [_job(row) for row in self._all("jobs_of_caller", pattern=f"%{literal}%", **values)]
+
+    def announce(self, runner: RunnerFacts) -> None:
+        said = {**runner._asdict(), "state": runner.state.value, "defaults": json.dumps(runner.defaults)}
+        with self.writing():
+            self.execute("announce_runner", **{**said, "examples": json.dumps(runner.examples)})
 
     def dismiss(self, runner_id: str) -> None:
         with self.writing():
@@ -317,6 +331,8 @@ class SqlStore(ABC):
                 json.loads(row["defaults"]),
                 row["device"],
                 row["safety"],
+                tuple(json.loads(row["examples"])),
+                row["memory_bytes"],
             )
             for row in rows
         ]

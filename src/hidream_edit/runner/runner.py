@@ -76,7 +76,17 @@ class Runner:
         state = RunnerState.DRAINING if self._draining.is_set() else RunnerState.READY
         engine = self._engine
         self._store.announce(
-            RunnerFacts(self.id, state, engine.name, self._clock(), engine.defaults, engine.device, self._safety)
+            RunnerFacts(
+                self.id,
+                state,
+                engine.name,
+                self._clock(),
+                engine.defaults,
+                engine.device,
+                self._safety,
+                engine.examples,
+                engine.memory_bytes(),
+            )
         )
 
     def run(self) -> None:

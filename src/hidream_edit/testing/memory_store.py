@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from hidream_edit.domain.deliveries import Delivery, DeliveryAttempt
+from hidream_edit.domain.deliveries import Delivery, DeliveryAttempt, DeliveryState
 from hidream_edit.domain.errors import CallerLimited, JobFinished, JobNotFound, LeaseLost, QueueFull
 from hidream_edit.domain.interfaces import RunnerFacts, Submit, Waiting
 from hidream_edit.domain.job import Event, EventLevel, Failure, Job, JobState, NewEvent, NewJob, moved
@@ -79,6 +79,7 @@ class MemoryStore:
             wants_previews=new.wants_previews,
             store_io=new.store_io,
             access=new.access,
+            instruction=new.instruction,
             webhook_url=new.webhook_url,
             origin=new.origin,
             idempotency_key=new.idempotency_key,
@@ -264,6 +265,37 @@ class MemoryStore:
     def attempts(self, job_id: str) -> list[DeliveryAttempt]:
         with self._lock:
             return list(self._attempts.get(job_id, ()))
+
+    def deliveries(self, limit: int) -> list[DeliveryState]:
+        with self._lock:
+            states = []
+            for job in sorted(self._jobs.values(), key=lambda job: -job.sequence):
+                if job.id not in self._deliveries:
+                    continue
+                url, attempt, due_at = self._deliveries[job.id]
+                error = next((one.error for one in reversed(self._attempts.get(job.id, []))), None)
+                state = "pending" if due_at is not None else "delivered" if error is None else "failed"
+                states.append(DeliveryState(job.id, url, state, attempt, due_at, error))
+            return states[:limit]
+
+    def redeliver(self, job_id: str, *, now: float) -> bool:
+        with self._lock:
+            if job_id not in self._deliveries:
+                return False
+            url, attempt, _ = self._deliveries[job_id]
+            self._deliveries[job_id] = (url, attempt, now)
+            return True
+
+    def of_caller(self, caller: str, *, limit: int, before: int | None = None, words: str = "") -> list[Job]:
+        with self._lock:
+            found = [
+                job
+                for job in self._jobs.values()
+                if job.caller == caller
+                and (before is None or job.sequence < before)
+                and words.lower() in job.instruction.lower()
+            ]
+            return sorted(found, key=lambda job: -job.sequence)[:limit]
 
     def announce(self, runner: RunnerFacts) -> None:
         with self._lock:

@@ -18,11 +18,15 @@ class NullEngine:
     """See `EditEngine`. An instruction of "fail" raises, as a broken engine would; "crash" ends the process."""
 
     name, device = "null", "nothing"
+    examples: tuple[str, ...] = ("invert the colours",)
 
     def __init__(self, *, seconds_per_step: float = 0.0, steps: int = 3) -> None:
         self._seconds_per_step = seconds_per_step
         self._defaults = EditDefaults(num_inference_steps=steps)
         self.defaults: Mapping[str, Any] = asdict(self._defaults)
+
+    def memory_bytes(self) -> int:
+        return 0
 
     def edit(self, source: Picture, edit_input: EditInput) -> Iterator[Progress]:
         settings = edit_input.settled(self._defaults, random_seed=lambda: 7)

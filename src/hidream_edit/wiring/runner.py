@@ -46,6 +46,10 @@ class EngineOfRunner:
     def __init__(self, engine: Engine) -> None:
         self._engine, self.name, self.device = engine, engine.model.name, engine.device
         self.defaults: Mapping[str, Any] = asdict(engine.model.defaults)
+        self.examples = engine.model.examples
+
+    def memory_bytes(self) -> int:
+        return self._engine.memory_bytes()
 
     def edit(self, source: Picture, edit_input: EditInput) -> Iterator[Progress]:
         engine = self._engine

@@ -1,0 +1,1 @@
+"""The web page: its files, which need no build step."""
