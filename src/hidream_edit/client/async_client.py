@@ -6,7 +6,7 @@ import asyncio
 import inspect
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
@@ -77,8 +77,8 @@ class AsyncClient:
 
     async def stream(
         self, image: PictureLike, instruction: str, **fields: Unpack[Fields]
-    ) -> AsyncIterator[Preview | Edit]:
-        """Previews while the edit runs, then the edit. Leaving the loop cancels it."""
+    ) -> AsyncGenerator[Preview | Edit, None]:
+        """Previews while the edit runs, then the edit. Leaving the loop cancels it: at once inside `aclosing`."""
         call, source = await self._run(self._talks.open_stream(image, instruction, fields))
         until, request_id, lines = self._talks.until(), "", EventLines()
         try:
