@@ -130,6 +130,15 @@ def test_a_terminal_shows_a_bar(remote: Remote, monkeypatch: pytest.MonkeyPatch,
     assert terminal.getvalue()
 
 
+def test_of_several_edits_at_a_time_one_has_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    with shown(None) as first, shown(None) as second:
+        assert first is not None
+        assert second is None
+    with shown(None) as third:
+        assert third is not None
+
+
 def test_nothing_else_shows_one(monkeypatch: pytest.MonkeyPatch) -> None:
     with shown(None) as listener:
         assert listener is None  # standard error is a file here

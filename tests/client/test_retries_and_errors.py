@@ -11,7 +11,20 @@ from datetime import UTC, datetime
 import httpx
 import pytest
 from tests.api.conftest import picture_bytes
-from tests.client.conftest import KEY, REQUEST_ID, URL, Remote, answer, completed, line, output, queued, running, sse
+from tests.client.conftest import (
+    KEY,
+    REQUEST_ID,
+    URL,
+    Remote,
+    answer,
+    completed,
+    line,
+    name_of,
+    output,
+    queued,
+    running,
+    sse,
+)
 
 from hidream_edit.client import (
     AsyncClient,
@@ -202,6 +215,27 @@ def test_a_cancel_that_cannot_be_delivered_hides_no_error(remote: Remote) -> Non
     remote.before["cancel"] = [fresh_lost()]
     with remote.client() as client, pytest.raises(KeyboardInterrupt):
         client.subscribe(PICTURE, "make it night", on_queued=interrupt)
+
+
+class Interrupted(httpx.BaseTransport):
+    """Ctrl-C while the first submit is under way; its request has arrived."""
+
+    def __init__(self, remote: Remote) -> None:
+        self._remote = remote
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        answered = self._remote.answer(request)
+        if len(self._remote.named("submit")) == 1 and name_of(request) == "submit":
+            raise KeyboardInterrupt
+        return answered
+
+
+def test_an_interrupted_submit_leaves_no_request_behind(remote: Remote) -> None:
+    with Client(URL, transport=Interrupted(remote)) as client, pytest.raises(KeyboardInterrupt):
+        client.edit(PICTURE, "make it night")
+    first, second = remote.named("submit")
+    assert first.headers["x-fal-idempotency-key"] == second.headers["x-fal-idempotency-key"]
+    assert len(remote.named("cancel")) == 1
 
 
 def test_each_status_is_told_once(remote: Remote) -> None:

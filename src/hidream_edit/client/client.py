@@ -13,6 +13,7 @@ import httpx
 
 from hidream_edit.client import answers
 from hidream_edit.client.actions import Action, Call, Pause, Talk, Work, whole
+from hidream_edit.client.asking import not_reachable
 from hidream_edit.client.edit import Edit
 from hidream_edit.client.errors import NotReachable
 from hidream_edit.client.events import EventLines
@@ -21,7 +22,7 @@ from hidream_edit.client.requests import Fields
 from hidream_edit.client.server import DEFAULT_APP, Server
 from hidream_edit.client.sources import PictureLike
 from hidream_edit.client.statuses import Done, Preview, Queued, Running, Submitted
-from hidream_edit.client.talks import STREAM_ENDED, Talks, not_reachable
+from hidream_edit.client.talks import STREAM_ENDED, Talks
 
 T = TypeVar("T")
 
@@ -92,7 +93,7 @@ class Client:
                         if isinstance(told, Edit):
                             return
         except httpx.HTTPError as lost:
-            raise not_reachable(self._talks.server, lost) from lost
+            raise not_reachable(self._talks.server, call.url, lost) from lost
         raise NotReachable(STREAM_ENDED, request_id=request_id)
 
     def submit(self, image: PictureLike, instruction: str, **fields: Unpack[Fields]) -> Submitted:

@@ -3,19 +3,34 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from hidream_edit.client.statuses import Queued, Running, Status
 from hidream_edit.client.talks import Listener
 
+_terminal = threading.Lock()
+
 
 @contextmanager
 def shown(progress: bool | None) -> Iterator[Listener | None]:
-    """Where to say each status: a bar on standard error, where that is a terminal and ``progress`` is not False."""
-    if progress is False or not sys.stderr.isatty():
+    """Where to say each status: a bar on standard error, where that is a terminal and ``progress`` is not False.
+
+    Of several edits at a time one has a bar.
+    """
+    if progress is False or not sys.stderr.isatty() or not _terminal.acquire(blocking=False):
         yield None
         return
+    try:
+        with _bar() as listener:
+            yield listener
+    finally:
+        _terminal.release()
+
+
+@contextmanager
+def _bar() -> Iterator[Listener]:
     from rich.console import Console  # slow to import, and most programs have no terminal
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 

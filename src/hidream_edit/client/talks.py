@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import Any
 
 import httpx
 
 from hidream_edit.client import answers, retries
 from hidream_edit.client.actions import Answer, Call, Pause, Say, Talk, Work
+from hidream_edit.client.asking import asked
 from hidream_edit.client.edit import Edit
-from hidream_edit.client.errors import ClientError, EditFailed, NotReachable, TimedOut
+from hidream_edit.client.errors import ClientError, EditFailed, TimedOut
 from hidream_edit.client.requests import fetch_call, initiate_call, put_call, submit_call
 from hidream_edit.client.server import Server
 from hidream_edit.client.sources import PictureLike, Source, data_of, opened, source_of
@@ -46,12 +48,23 @@ class Talks:
         return file_url
 
     def submit(self, picture: PictureLike, instruction: str, fields: Mapping[str, Any]) -> Talk[Submitted]:
-        """Make a request. It carries an id of ours, so that sending it again after a lost answer makes no second."""
+        """Make a request. It carries an id of ours, so that sending it again after a lost answer makes no second.
+
+        Whoever is interrupted meanwhile cannot know whether it arrived, and has nothing to cancel it by; so it is sent
+        once more to learn its name, and cancelled.
+        """
         source = yield Work(lambda: source_of(picture))
         source_url = yield from self.upload(source)
         url = self.server.queue_url
         call = submit_call(self.server, url, source_url, instruction, fields, once=uuid.uuid4().hex)
-        body = answers.body_of((yield from self._asked(call)), self.server)
+        try:
+            answer = yield from self._asked(call)
+        except (ClientError, GeneratorExit):
+            raise
+        except BaseException:
+            yield from self._unsent(call)
+            raise
+        body = answers.body_of(answer, self.server)
         names = ("request_id", "status_url", "response_url", "cancel_url")
         return Submitted(**{name: answers.text_in(body, name, self.server) for name in names}, source=source.image)
 
@@ -79,12 +92,12 @@ class Talks:
                 yield Say(on_queued, submitted)
             return (yield from self.result(submitted, on_update))
         except TimedOut:
-            yield from self._withdrawn(submitted)
+            yield from self._withdrawn(submitted.request_id)
             raise
         except (ClientError, GeneratorExit):
             raise
         except BaseException:  # Ctrl-C, a cancelled task, a listener that raised
-            yield from self._withdrawn(submitted)
+            yield from self._withdrawn(submitted.request_id)
             raise
 
     def status(self, request: str | Submitted, *, logs: bool = True) -> Talk[Status]:
@@ -193,48 +206,21 @@ class Talks:
             raise ClientError(gone, request_id=request_id)
         return bytes(answer.body)
 
-    def _withdrawn(self, submitted: Submitted) -> Talk[None]:
+    def _unsent(self, call: Call) -> Talk[None]:
+        with suppress(httpx.HTTPError, ClientError):
+            answer = yield replace(call, seconds_max=CANCEL_SECONDS)
+            yield from self._withdrawn(answers.text_in(answers.body_of(answer, self.server), "request_id", self.server))
+
+    def _withdrawn(self, request_id: str) -> Talk[None]:
         """Cancel, once and not for long; whatever comes of it, there is an error on its way already."""
-        url = self.server.request_url(submitted.request_id)
-        try:
+        url = self.server.request_url(request_id)
+        with suppress(httpx.HTTPError):
             yield Call("PUT", f"{url}/cancel", self.server.headers_for(url), seconds_max=CANCEL_SECONDS)
-        except httpx.HTTPError:
-            return
 
     def _asked(self, call: Call, attempts: int = retries.ATTEMPTS, request_id: str | None = None) -> Talk[Answer]:
-        """Make a call, again where that is safe and may help.
-
-        Raises:
-            NotReachable: no answer came.
-        """
-        for attempt in range(1, attempts + 1):
-            wait = retries.pause(attempt, self.chance())
-            is_last, is_repeatable = attempt == attempts, call.is_repeatable
-            try:
-                answer: Answer = yield call
-            except (httpx.HTTPError, httpx.InvalidURL) as lost:
-                if is_last or not retries.is_worth_repeating(lost, is_repeatable=is_repeatable):
-                    raise not_reachable(self.server, lost, request_id) from lost
-            else:
-                if is_last or not retries.passes(answer.status, answer.headers, is_repeatable=is_repeatable):
-                    return answer
-                wait = retries.retry_after(answer.headers, otherwise=wait)
-                if wait > retries.RETRY_AFTER_MAX:
-                    return answer
-            yield Pause(wait)
-        raise AssertionError("the last attempt returns or raises")
+        return asked(self.server, call, self.chance, attempts, request_id)
 
 
 def id_of(request: str | Submitted) -> str:
     """The id of a request."""
     return request.request_id if isinstance(request, Submitted) else request
-
-
-def not_reachable(server: Server, lost: Exception, request_id: str | None = None) -> NotReachable:
-    """Which server, what happened, what to do."""
-    what = "no answer in time" if isinstance(lost, httpx.TimeoutException) else str(lost) or type(lost).__name__
-    kept = "" if request_id is None else f"result({request_id!r}) fetches the edit once the server is back"
-    text = (
-        f"{server.url} cannot be reached ({what}); is the address right, and does `hidream-edit serve` run there{kept}"
-    )
-    return NotReachable(text + ("" if kept else "?"), request_id=request_id)
