@@ -5,7 +5,11 @@
     pipeline = EditPipeline.from_pretrained()
     pipeline(image, "make it a pencil sketch").image.save("sketch.png")
 
-Importing this package loads nothing heavy; torch comes with the first use of `EditPipeline`.
+    from hidream_edit import Client
+
+    Client("http://127.0.0.1:8000").edit("photo.jpg", "make it a pencil sketch").save("sketch.jpg")
+
+Importing this package loads nothing heavy; torch comes with the first use of `EditPipeline`, and never with `Client`.
 """
 
 from __future__ import annotations
@@ -15,9 +19,10 @@ from typing import TYPE_CHECKING, Any
 from hidream_edit.version import __version__
 
 if TYPE_CHECKING:
+    from hidream_edit.client import AsyncClient, Client
     from hidream_edit.engine.edit_pipeline import EditPipeline, EditResult
 
-__all__ = ["EditPipeline", "EditResult", "__version__"]
+__all__ = ["AsyncClient", "Client", "EditPipeline", "EditResult", "__version__"]
 
 
 def __getattr__(name: str) -> Any:
@@ -25,6 +30,10 @@ def __getattr__(name: str) -> Any:
         from hidream_edit.engine import edit_pipeline
 
         return getattr(edit_pipeline, name)
+    if name in ("AsyncClient", "Client"):
+        from hidream_edit import client
+
+        return getattr(client, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -53,7 +53,7 @@ def test_a_field_that_does_not_exist_or_is_out_of_bounds_is_refused(pipeline: Ed
 
 
 def test_the_package_offers_exactly_what_it_says() -> None:
-    assert dir(hidream_edit) == ["EditPipeline", "EditResult", "__version__"]
+    assert dir(hidream_edit) == ["AsyncClient", "Client", "EditPipeline", "EditResult", "__version__"]
     assert all(hasattr(hidream_edit, name) for name in dir(hidream_edit))
     with pytest.raises(AttributeError, match="no attribute 'Pipeline'"):
         _ = hidream_edit.Pipeline

@@ -56,6 +56,12 @@ def edit(
     output_format: Annotated[
         Format | None, typer.Option(help="Format of the result.", show_default="by --output, else jpeg")
     ] = None,
+    server: Annotated[
+        str | None, typer.Option(help="Edit at this address, where `hidream-edit serve` runs, instead of here.")
+    ] = None,
+    key: Annotated[
+        str | None, typer.Option(help="Key for that server.", show_default="HIDREAM_EDIT_KEY, else FAL_KEY")
+    ] = None,
     model: Annotated[
         str | None, typer.Option(help="Model folder or hub id.", show_default="the bundled mini model")
     ] = None,
@@ -121,7 +127,7 @@ def edit(
         plan=OutputPlan(output, output_format.value if output_format else None, as_data_uris=sync_mode),
         save_steps=save_steps,
         compare=compare,
-        safety_checker_asked=bool(enable_safety_checker),
+        safety_checker=enable_safety_checker,
         as_json=as_json or sync_mode,
     )
     asked = {
@@ -132,9 +138,18 @@ def edit(
         "device": device,
         "dtype": dtype,
     }
-    describing = {"url": describer_url, "model": describer_model}
     try:
-        code = run(order, ModelSettings(**given(asked)), DescriberSettings(**given(describing)), terminal)
+        describing = DescriberSettings(**given({"url": describer_url, "model": describer_model}))
+        if server is None:
+            code = run(order, ModelSettings(**given(asked)), describing, terminal)
+        else:
+            from hidream_edit.wiring import edit_on_server
+
+            here_only = {**asked, "refine_strength": refine_strength, "detail": detail, "save_steps": save_steps}
+            names = tuple(given(here_only)) + (("keep_aspect",) if keep_aspect else ())
+            options = tuple("--" + name.replace("_", "-") for name in names)
+            choice = edit_on_server.ServerChoice(server, key, options)
+            code = edit_on_server.run(order, choice, describing, terminal, progress=False if quiet else None)
     except Exception as fault:
         if debug:
             raise

@@ -6,13 +6,14 @@ import json
 import logging
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
 
+from hidream_edit.client.errors import ClientError
 from hidream_edit.domain.edit import EditInput, EditSettings
 from hidream_edit.domain.errors import DescriberFailed, HidreamEditError
 from hidream_edit.domain.picture import Picture
@@ -50,7 +51,7 @@ class EditOrder:
     plan: OutputPlan
     save_steps: Path | None = None
     compare: Path | None = None
-    safety_checker_asked: bool = False
+    safety_checker: bool | None = None
     as_json: bool = False
 
 
@@ -59,8 +60,7 @@ class Stopped(Exception):
 
 
 def run(order: EditOrder, models: ModelSettings, describing: DescriberSettings, reporter: Reporter) -> ExitCode:
-    """Edit every source; one that fails does not stop the others. The first failure decides the code."""
-    code = ExitCode.OK
+    """Edit every source with an engine in this process; see `each_source`."""
     try:
         sources = expand(order.sources)
         order.plan.check(sources=len(sources), images=order.edit_input.num_images or 1)
@@ -70,21 +70,31 @@ def run(order: EditOrder, models: ModelSettings, describing: DescriberSettings, 
         reporter.fail(str(error))
         return exit_code_of(error)
     with _stop_between_steps() as stop:
-        for source in sources:
-            try:
-                report = _edit_one(source, first, order, engine, describing, reporter, stop)
-            except HidreamEditError as error:
-                reporter.fail(f"{source[:200]}: {error}" if len(sources) > 1 else str(error))
-                code = code or exit_code_of(error)
-            except OSError as problem:
-                reporter.fail(f"cannot write {problem.filename or 'the result'}: {problem.strerror or problem}")
-                code = code or ExitCode.OUTPUT
-            except Stopped:
-                reporter.warn("stopped; what was finished before is kept")
-                return ExitCode.STOPPED
-            else:
-                if order.as_json:
-                    reporter.say(json.dumps(report))
+        return each_source(
+            sources, order, reporter, lambda one: _edit_one(one, first, order, engine, describing, reporter, stop)
+        )
+
+
+def each_source(
+    sources: list[str], order: EditOrder, reporter: Reporter, edit_one: Callable[[str], dict[str, Any]]
+) -> ExitCode:
+    """Edit one source after the other; one that fails does not stop the others. The first failure decides the code."""
+    code = ExitCode.OK
+    for source in sources:
+        try:
+            report = edit_one(source)
+        except (HidreamEditError, ClientError) as error:
+            reporter.fail(f"{source[:200]}: {error}" if len(sources) > 1 else str(error))
+            code = code or exit_code_of(error)
+        except OSError as problem:
+            reporter.fail(f"cannot write {problem.filename or 'the result'}: {problem.strerror or problem}")
+            code = code or ExitCode.OUTPUT
+        except Stopped:
+            reporter.warn("stopped; what was finished before is kept")
+            return ExitCode.STOPPED
+        else:
+            if order.as_json:
+                reporter.say(json.dumps(report))
     return code
 
 
@@ -120,12 +130,12 @@ def _edit_one(
 ) -> dict[str, Any]:
     """Edit one source and write what comes out; the report is a JSON object."""
     picture = decoded or _decoded(source)
-    edit_input, warnings = _described(picture, order.edit_input, describing)
+    edit_input, warnings = described(picture, order.edit_input, describing)
     settings: EditSettings = engine.settle(edit_input)
     began = time.monotonic()
     state = engine.begin(picture, settings)
     warnings += state.warnings
-    if order.safety_checker_asked:
+    if order.safety_checker:
         warnings.append(UNCHECKED)
     for warning in warnings:
         reporter.warn(warning)
@@ -146,11 +156,7 @@ def _edit_one(
     finally:
         reporter.end_steps()
     if order.compare is not None:
-        captions = [
-            "before",
-            *(["after"] if len(state.pictures) == 1 else [f"after {k + 1}" for k in range(len(state.pictures))]),
-        ]
-        store(encode(side_by_side([picture, *state.pictures], captions), _format_of(order.compare)), order.compare)
+        store_comparison(order.compare, picture, state.pictures)
     if not order.as_json:
         for one in written:
             reporter.say(one.url)
@@ -166,7 +172,7 @@ def _edit_one(
     }
 
 
-def _described(picture: Picture, edit_input: EditInput, describing: DescriberSettings) -> tuple[EditInput, list[str]]:
+def described(picture: Picture, edit_input: EditInput, describing: DescriberSettings) -> tuple[EditInput, list[str]]:
     """Let the describer, where one is configured, fill a description that was left out."""
     if describing.url is None or edit_input.target_image_description:
         return edit_input, []
@@ -179,6 +185,16 @@ def _described(picture: Picture, edit_input: EditInput, describing: DescriberSet
         describer.close()
     changed = replace(edit_input, edit_instruction=description.instruction, target_image_description=description.target)
     return changed, []
+
+
+def store_comparison(path: Path, before: Picture, after: Sequence[Picture]) -> None:
+    """Before and after side by side, as a file.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    captions = ["before", *(["after"] if len(after) == 1 else [f"after {k + 1}" for k in range(len(after))])]
+    store(encode(side_by_side([before, *after], captions), _format_of(path)), path)
 
 
 def _decoded(source: str) -> Picture:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
+from hidream_edit.client.errors import Cancelled, ClientError, InputRefused
 from hidream_edit.domain.errors import (
     DescriberFailed,
     DeviceUnavailable,
@@ -29,10 +30,11 @@ class ExitCode(IntEnum):
     MODEL = 4  # the model cannot be loaded
     DEVICE = 5  # no such device, or not enough memory
     OUTPUT = 6  # the result, or the data folder, cannot be written
-    STOPPED = 130  # stopped with Ctrl-C
+    SERVER = 7  # the server cannot be reached, does not let this caller in, or could not do it
+    STOPPED = 130  # stopped with Ctrl-C, or cancelled at the server
 
 
-BY_ERROR: dict[type[HidreamEditError], ExitCode] = {
+BY_ERROR: dict[type[Exception], ExitCode] = {
     HidreamEditError: ExitCode.FAILED,
     InputInvalid: ExitCode.USAGE,
     PictureUnreadable: ExitCode.SOURCE,
@@ -44,9 +46,14 @@ BY_ERROR: dict[type[HidreamEditError], ExitCode] = {
     JobNotFound: ExitCode.USAGE,
     JobFinished: ExitCode.USAGE,
     StoreUnusable: ExitCode.OUTPUT,
+    ClientError: ExitCode.SERVER,
+    InputRefused: ExitCode.USAGE,
+    Cancelled: ExitCode.STOPPED,
 }
 
 
-def exit_code_of(error: HidreamEditError) -> ExitCode:
-    """The code of the nearest ancestor in the table."""
+def exit_code_of(error: HidreamEditError | ClientError) -> ExitCode:
+    """The code of the nearest ancestor in the table; a picture that a server refuses is a source, as it is here."""
+    if isinstance(error, InputRefused) and error.field == "image_url":
+        return ExitCode.SOURCE
     return next(BY_ERROR[ancestor] for ancestor in type(error).__mro__ if ancestor in BY_ERROR)

@@ -87,18 +87,27 @@ class OutputPlan:
             "seed": settings.seed_of_image(image_index),
             "settings": settings.as_json(),
         }
-        data = encode(picture, self.format, about=about)
+        return self.place(
+            encode(picture, self.format, about=about), picture.size, source, image_index, settings.num_images
+        )
+
+    def place(self, data: bytes, size: tuple[int, int], source: str, image_index: int, image_count: int) -> Written:
+        """Store one result that is a file of the planned format already.
+
+        Raises:
+            OSError: it cannot be written.
+        """
         kind = f"image/{self.format}"
         if self.as_data_uris:
             uri = f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}"
-            return Written(uri, *picture.size, kind)
+            return Written(uri, *size, kind)
         if self.output == STANDARD_OUTPUT:
             sys.stdout.buffer.write(data)
             sys.stdout.buffer.flush()
-            return Written(STANDARD_OUTPUT, *picture.size, kind)
-        path = self.path(source, image_index, settings.num_images)
+            return Written(STANDARD_OUTPUT, *size, kind)
+        path = self.path(source, image_index, image_count)
         store(data, path)
-        return Written(str(path), *picture.size, kind)
+        return Written(str(path), *size, kind)
 
 
 def store(data: bytes, path: Path) -> None:
