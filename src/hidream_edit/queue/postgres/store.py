@@ -16,6 +16,7 @@ from hidream_edit.domain.errors import StoreUnavailable, StoreUnusable
 from hidream_edit.queue.postgres.hints import NotifyHints
 from hidream_edit.queue.queries import read_migrations, read_queries
 from hidream_edit.queue.sql_store import Row, SqlStore
+from hidream_edit.queue.stopwatch import READ, WRITE
 
 CONNECT_SECONDS = 10
 MIGRATION_LOCK = 4_771_001
@@ -46,6 +47,7 @@ class PostgresStore(SqlStore):
     """
 
     def __init__(self, url: str) -> None:
+        super().__init__()
         self._url, self._hints = url, NotifyHints(url)
         self._local = threading.local()
         self._connections: list[Connection] = []
@@ -71,7 +73,7 @@ class PostgresStore(SqlStore):
 
     @contextmanager
     def writing(self) -> Iterator[object]:
-        with _available():
+        with self.stopwatch.times(WRITE), _available():
             connection = self.connection()
             with connection.transaction():
                 connection.execute(QUERIES["lock_clock"])
@@ -79,7 +81,7 @@ class PostgresStore(SqlStore):
             self._hints.give()
 
     def fetch(self, name: str, /, **values: Any) -> list[Row]:
-        with _available():
+        with self.stopwatch.times(READ), _available():
             return list(self.connection().execute(QUERIES[name], values).fetchall())
 
     def execute(self, name: str, /, **values: Any) -> int:

@@ -15,6 +15,7 @@ from hidream_edit.domain.errors import StoreUnavailable, StoreUnusable
 from hidream_edit.queue.queries import read_migrations, read_queries
 from hidream_edit.queue.sql_store import Row, SqlStore
 from hidream_edit.queue.sqlite.hints import SocketHints
+from hidream_edit.queue.stopwatch import READ, WRITE
 
 BUSY_SECONDS = 30.0
 BUSY_PAUSE_SECONDS = 0.00025
@@ -59,6 +60,7 @@ class SqliteStore(SqlStore):
     """
 
     def __init__(self, file: Path, *, synchronous: str = "full") -> None:
+        super().__init__()
         self._file, self._synchronous = file, SYNCHRONOUS[synchronous]
         self._local = threading.local()
         self._connections: list[sqlite3.Connection] = []
@@ -119,7 +121,7 @@ class SqliteStore(SqlStore):
     def writing(self) -> Iterator[sqlite3.Connection]:
         """A transaction that is committed at the end, or undone by an exception."""
         connection = self.connection()
-        with self._lock, _available():
+        with self.stopwatch.times(WRITE), self._lock, _available():
             _patiently(connection, "BEGIN IMMEDIATE")
             try:
                 yield connection
@@ -131,7 +133,7 @@ class SqliteStore(SqlStore):
         self._hints.give()
 
     def fetch(self, name: str, /, **values: Any) -> list[Row]:
-        with _available():
+        with self.stopwatch.times(READ), _available():
             return [dict(row) for row in _patiently(self.connection(), QUERIES[name], values)]
 
     def execute(self, name: str, /, **values: Any) -> int:
