@@ -459,5 +459,5 @@ def test_a_webhook_that_failed_counts_by_whether_it_is_tried_again(store: JobSto
         delivery = store.claim_delivery(now=3, lease_seconds=0)
         assert delivery is not None
         store.record_attempt(delivery, DeliveryAttempt(3.0, 0.1, 500, error), next_at=next_at)
-    failures = {one.label: one.count for one in store.measures() if one.name == "webhook_failures"}
+    failures = {one.label: one.number for one in store.measures() if one.name == "webhook_failures"}
     assert failures == {"tried_again": 1, "given_up": 1}

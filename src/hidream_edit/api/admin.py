@@ -17,11 +17,15 @@ REQUESTS_SHOWN, RUNNER_SILENT_SECONDS = 50, 15.0
 
 async def overview(request: Request) -> Response:
     """The line, the runners, and the requests that came last; no inputs and no results."""
-    services = services_of(request)
-    caller = await services.auth.caller(request.headers, request.query_params)
+    await check_admin(request)
+    return JSONResponse(await asyncio.to_thread(_overview, services_of(request)))
+
+
+async def check_admin(request: Request) -> None:
+    """Raises NotAuthenticated, NotAllowed."""
+    caller = await services_of(request).auth.caller(request.headers, request.query_params)
     if caller.scope is not Scope.ADMIN:
         raise NotAllowed("This needs a key with the scope admin.")
-    return JSONResponse(await asyncio.to_thread(_overview, services))
 
 
 def _overview(services: Services) -> dict[str, Any]:

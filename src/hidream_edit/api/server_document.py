@@ -171,6 +171,7 @@ def _other_paths() -> dict[str, Schema]:
     anything = {"type": "object"}
     token_refused = ("400", "401", "413", "422")
     ready = {"200": _answer("Ready.", anything), "503": _answer("Not ready; `status` says why.", anything)}
+    numbers = {"200": {"description": "For Prometheus.", "content": {"text/plain": {"schema": TEXT}}}}
     endpoint = _query("endpoint_id", "of the endpoint", TEXT)
     return {
         "/tokens/": {"post": _call("token", _answers(_reference("Token"), *token_refused), body=lifetime)},
@@ -182,6 +183,7 @@ def _other_paths() -> dict[str, Schema]:
         "/health": {"get": _call("health", _answers(anything))},
         "/health/live": {"get": _call("live", _answers(anything))},
         "/health/ready": {"get": _call("ready", ready)},
+        "/metrics": {"get": _call("metrics", numbers | _problems("401", "403"))},
         "/.well-known/jwks.json": {"get": _call("keySet", _answers(anything))},
     }
 

@@ -20,12 +20,12 @@ class Measure:
 
 
 class Observation(NamedTuple):
-    """``count`` values that fell below ``bound`` and above the next smaller one, and their sum."""
+    """``number`` values that fell below ``bound`` and above the next smaller one, and their sum."""
 
     name: str
     label: str
     bound: str
-    count: int
+    number: int
     total: float
 
 
@@ -72,9 +72,9 @@ def of_end(job: Job, state: JobState) -> list[Observation]:
 def added(observations: list[Observation]) -> list[Observation]:
     """The same with one entry for each name, label and bound."""
     sums: dict[tuple[str, str, str], tuple[int, float]] = {}
-    for name, label, bound, count, total in observations:
+    for name, label, bound, number, total in observations:
         before = sums.get((name, label, bound), (0, 0.0))
-        sums[name, label, bound] = before[0] + count, before[1] + total
+        sums[name, label, bound] = before[0] + number, before[1] + total
     return [Observation(*key, *value) for key, value in sorted(sums.items())]
 
 

@@ -197,7 +197,7 @@ SELECT swept_at FROM sweeps;
 UPDATE sweeps SET swept_at = :now WHERE swept_at <= :before;
 
 -- all_measures: few rows; a bound that nothing fell under has none.
-SELECT name, label, bound, count, total FROM measures;
+SELECT name, label, bound, number, total FROM measures;
 
 -- waiting_by_priority: how many, and since when.
 SELECT priority, count(*) AS number, min(queued_at) AS oldest FROM jobs WHERE state = 'queued'

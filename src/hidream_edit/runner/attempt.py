@@ -79,7 +79,7 @@ class Attempt:
     """`edit` needs the device, `finish` does not: the next job may use it meanwhile."""
 
     def __init__(self, job: Job, tools: Tools) -> None:
-        self.lease = str(job.lease_token)
+        self.job_id, self.lease = job.id, str(job.lease_token)
         self._job, self._tools = job, tools
         self._log = JobLog(tools.store, job, self.lease, tools.clock)
         self._measured: list[Observation] = []

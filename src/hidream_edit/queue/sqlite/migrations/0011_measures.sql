@@ -3,7 +3,7 @@ CREATE TABLE measures (
     name TEXT NOT NULL,
     label TEXT NOT NULL,
     bound TEXT NOT NULL,
-    count INTEGER NOT NULL,
+    number INTEGER NOT NULL,
     total REAL NOT NULL,
     PRIMARY KEY (name, label, bound)
 ) WITHOUT ROWID;
