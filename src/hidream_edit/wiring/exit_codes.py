@@ -29,6 +29,7 @@ class ExitCode(IntEnum):
     MODEL = 4  # the model cannot be loaded
     DEVICE = 5  # no such device, or not enough memory
     OUTPUT = 6  # the result, or the data folder, cannot be written
+    UNHEALTHY = 7  # `doctor` found a problem
     STOPPED = 130  # stopped with Ctrl-C
 
 

@@ -39,6 +39,27 @@ def _available() -> Iterator[None]:
         raise StoreUnavailable("the database does not answer right now") from trouble
 
 
+def look(url: str) -> tuple[int, int | None, float]:
+    """The newest schema that this version knows, the one of the database (None where there is none yet), and its time.
+
+    Raises:
+        StoreUnusable: it cannot be reached.
+    """
+    known = read_migrations(_PACKAGE.joinpath("migrations"))[-1][0]
+    try:
+        with psycopg.connect(url, row_factory=dict_row, connect_timeout=CONNECT_SECONDS) as connection:
+            row = connection.execute(QUERIES["database_time"]).fetchone()
+            now = 0.0 if row is None else float(row["now"])
+            is_made = connection.execute("SELECT to_regclass('schema_versions') IS NOT NULL AS is_made").fetchone()
+            if is_made is None or not is_made["is_made"]:
+                return known, None, now
+            version = connection.execute("SELECT max(version) AS version FROM schema_versions").fetchone()
+    except psycopg.Error as problem:
+        # The message of the driver may repeat the password of the address.
+        raise StoreUnusable("the database cannot be reached; check its address and that it runs") from problem
+    return known, None if version is None else version["version"], now
+
+
 class PostgresStore(SqlStore):
     """See `JobStore`. One connection per thread, opened again when it was lost.
 

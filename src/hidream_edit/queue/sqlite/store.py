@@ -6,7 +6,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,26 @@ def _available() -> Iterator[None]:
         yield
     except sqlite3.OperationalError as trouble:
         raise StoreUnavailable(f"the database cannot be used right now: {trouble}") from trouble
+
+
+def look(file: Path) -> tuple[int, int | None]:
+    """The newest schema that this version knows, and the one of ``file``; None where there is nothing yet.
+
+    Raises:
+        StoreUnusable: it is not a database, or cannot be read.
+    """
+    known = read_migrations(_PACKAGE.joinpath("migrations"))[-1][0]
+    if not file.exists():
+        return known, None
+    try:
+        with closing(
+            sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True, timeout=BUSY_SECONDS)
+        ) as connection:
+            (version,) = connection.execute("PRAGMA user_version").fetchone()
+            connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    except sqlite3.DatabaseError as problem:
+        raise StoreUnusable(f"{file} cannot be used as a database: {problem}") from problem
+    return known, int(version) or None
 
 
 class SqliteStore(SqlStore):
