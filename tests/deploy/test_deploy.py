@@ -228,7 +228,7 @@ def test_units_are_read_by_systemd_and_leave_little_open(unit: Path, tmp_path: P
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
     copied = tmp_path / unit.name.replace("@.", "@0.")
     copied.write_text(unit.read_text().replace(PROGRAM, str(program)))
-    assert run("systemd-analyze", "verify", copied) == ""
+    assert copied.name not in run("systemd-analyze", "verify", copied)
     run("systemd-analyze", "security", "--offline=true", f"--threshold={EXPOSURE_MAX[unit.name]}", copied)
 
 

@@ -55,6 +55,7 @@ def test_what_a_person_would_be_told_becomes_a_line_too(caplog: Any, capsys: Any
     terminal = Terminal(as_log=True)
     with caplog.at_level(logging.INFO, "hidream_edit"):
         terminal.say("serves at http://127.0.0.1:1")
+        terminal.say("")
         terminal.fail("no")
     assert [(record.levelname, record.message) for record in caplog.records] == [
         ("INFO", "serves at http://127.0.0.1:1"),

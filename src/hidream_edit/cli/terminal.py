@@ -25,7 +25,8 @@ class Terminal:
 
     def say(self, message: str) -> None:
         if self._log is not None:
-            self._log.info(message)
+            if message:  # an empty line is for the eye
+                self._log.info(message)
             return
         sys.stdout.write(message + "\n")
         sys.stdout.flush()
