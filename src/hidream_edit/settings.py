@@ -68,6 +68,23 @@ class S3Settings(BaseSettings):
     secret_access_key: SecretStr | None = Field(default=None, description="Its secret; never printed.")
 
 
+class LogSettings(BaseSettings):
+    """What servers and runners log."""
+
+    model_config = SettingsConfigDict(env_prefix="HIDREAM_EDIT_LOG_", frozen=True, extra="ignore")
+
+    format: Literal["text", "json"] = Field("text", description="Words for a person, or a JSON object per line.")
+
+
+class RunnerSettings(BaseSettings):
+    """What a runner shows of itself."""
+
+    model_config = SettingsConfigDict(env_prefix="HIDREAM_EDIT_RUNNER_", frozen=True, extra="ignore")
+
+    metrics_host: str = Field(default="127.0.0.1", description="Address for /metrics and /health of a runner.")
+    metrics_port: int | None = Field(default=None, ge=0, le=65535, description="Its port; none is opened when unset.")
+
+
 class NullEngineSettings(BaseSettings):
     """The engine without weights (``--model null``)."""
 

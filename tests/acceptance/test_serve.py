@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import os
 import signal
+import socket
 import ssl
 import subprocess
 import sys
@@ -237,3 +239,26 @@ def test_it_speaks_tls_under_the_hosted_names(tmp_path: Path) -> None:
         assert response.json()["status"] == "ok"
     finally:
         server.close()
+
+
+def test_with_json_logs_every_line_of_server_and_runner_is_an_object_that_names_its_job(start: Start) -> None:
+    server = start("--log-format", "json")
+    server.wait_until_ready()
+    request_id = server.client.post(
+        f"/queue{APP}?fal_webhook=http://10.0.0.1/x?token=abcdefgh12345678", json=an_input()
+    ).json()["request_id"]
+    wait_for(lambda: any("webhook of" in line for line in server.printed))
+    lines = [json.loads(line) for line in server.printed if line.strip()]
+    assert all({"time", "level", "logger", "message"} <= set(line) for line in lines)
+    (told,) = [line for line in lines if "webhook of" in line["message"]]
+    assert told["job_id"] == request_id
+
+
+def test_a_runner_shows_its_health_and_its_numbers_where_it_is_given_a_port(start: Start) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    server = start(HIDREAM_EDIT_RUNNER_METRICS_PORT=str(port))
+    server.wait_until_ready()
+    assert httpx.get(f"http://127.0.0.1:{port}/health/ready").json() == {"status": "ready"}
+    assert "hidream_edit_store_seconds_bucket" in httpx.get(f"http://127.0.0.1:{port}/metrics").text

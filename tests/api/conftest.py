@@ -32,6 +32,7 @@ from hidream_edit.queue.sqlite.store import SqliteStore
 from hidream_edit.queue.submitter import Submitter
 from hidream_edit.queue.watcher import Watcher
 from hidream_edit.runner.runner import Runner, RunnerLimits
+from hidream_edit.telemetry.meters import Meters
 from hidream_edit.testing import NullEngine
 from hidream_edit.webhooks.sender import WebhookSender
 from hidream_edit.webhooks.signing import key_set, new_private_key
@@ -57,7 +58,8 @@ class Server:
         self.store_file = folder / "jobs.sqlite3"
         self.store = SqliteStore(self.store_file, synchronous="normal")
         self.blobs = Blobs(FolderObjects(folder / "blobs"), SqlBlobRows(self.store))
-        self.keys = SqlKeys(self.store)
+        self.keys, meters = SqlKeys(self.store), Meters()
+        self.store.stopwatch.tell = meters.store_took
         services = Services(
             store=self.store,
             blobs=self.blobs,
@@ -67,6 +69,7 @@ class Server:
             readiness=lambda: Readiness("ready", is_ready=True),
             clock=time.time,
             links=LINKS,
+            meters=meters,
             limits=ApiLimits(
                 body_bytes_max=2_000_000,
                 upload_bytes_max=upload_bytes_max,

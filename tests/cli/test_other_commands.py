@@ -61,8 +61,10 @@ def test_the_documented_exit_codes_are_the_real_ones() -> None:
 def test_the_documented_settings_are_the_real_ones() -> None:
     from hidream_edit.settings import (
         DescriberSettings,
+        LogSettings,
         ModelSettings,
         NullEngineSettings,
+        RunnerSettings,
         S3Settings,
         SafetySettings,
         ServerSettings,
@@ -76,7 +78,9 @@ def test_the_documented_settings_are_the_real_ones() -> None:
         for settings in (
             ModelSettings,
             DescriberSettings,
+            LogSettings,
             NullEngineSettings,
+            RunnerSettings,
             S3Settings,
             SafetySettings,
             ServerSettings,

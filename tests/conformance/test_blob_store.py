@@ -271,3 +271,12 @@ def test_a_full_disk_is_told_and_leaves_nothing(tmp_path: Path, monkeypatch: pyt
         objects.put("x" * 32, iter([b"x"]), "x/y")
     monkeypatch.undo()
     assert [file for file in tmp_path.rglob("*") if file.is_file()] == []
+
+
+def test_the_bytes_of_all_callers_are_counted_until_they_are_pruned(blobs: Blobs) -> None:
+    assert blobs.bytes_stored() == 0
+    blobs.put(iter([b"ab"]), "image/png", now=5, keep_seconds=10, caller="a")
+    blobs.put(iter([b"cde"]), "image/png", now=5, caller="b")
+    assert blobs.bytes_stored() == 5
+    blobs.prune(now=100)
+    assert blobs.bytes_stored() == 3

@@ -15,6 +15,7 @@ from hidream_edit.domain.deliveries import DeliveryAttempt
 from hidream_edit.domain.errors import CallerLimited, JobFinished, JobNotFound, LeaseLost, QueueFull
 from hidream_edit.domain.interfaces import JobStore, RunnerFacts, RunnerState, Submit
 from hidream_edit.domain.job import EventLevel, Failure, Job, JobState, NewEvent, NewJob, Priority
+from hidream_edit.domain.measures import EDIT_SECONDS, Census, Observation, observed
 from hidream_edit.domain.quotas import Quota
 from hidream_edit.queue.postgres.store import PostgresStore
 from hidream_edit.queue.sqlite.store import SqliteStore
@@ -443,3 +444,63 @@ def test_a_runner_says_what_it_is_good_at_and_how_much_memory_it_takes(store: Jo
     facts = RunnerFacts("r1", RunnerState.READY, "mini", 5.0, examples=("make it night", "snow"), memory_bytes=2**33)
     store.announce(facts)
     assert store.runners(since=0) == [facts]
+
+
+def test_the_census_counts_who_waits_by_priority_since_when_and_who_runs(store: JobStore) -> None:
+    assert store.census() == Census({}, 0, None)
+    submit(store, "a", now=3)
+    submit(store, "b", "c", now=5, priority=Priority.LOW)
+    assert store.census() == Census({0: 1, 1: 2}, 0, 3.0)
+    claim(store, now=6)
+    assert store.census() == Census({1: 2}, 1, 5.0)
+
+
+def test_each_end_counts_once_and_the_wait_counts_for_jobs_that_ran(store: JobStore) -> None:
+    submit(store, "a", "b", "c", now=10)
+    store.complete("a", token(claim(store, now=10.25)), {}, now=11)
+    store.cancel("b", now=12)
+    store.fail("c", token(claim(store, now=14)), Failure("x", "y"), now=15)
+    assert store.measures() == [
+        Observation("jobs_ended", "cancelled", "+Inf", 1, 1.0),
+        Observation("jobs_ended", "completed", "+Inf", 1, 1.0),
+        Observation("jobs_ended", "failed", "+Inf", 1, 1.0),
+        Observation("queue_seconds", "", "0.5", 1, 0.25),
+        Observation("queue_seconds", "", "5", 1, 4.0),
+    ]
+
+
+def test_what_a_runner_measured_is_kept_with_the_end_of_its_job_or_not_at_all(store: JobStore) -> None:
+    measured = [
+        observed(EDIT_SECONDS, 3.0, "1-8"),
+        observed(EDIT_SECONDS, 4.5, "1-8"),
+        observed(EDIT_SECONDS, 1e9, "51+"),
+    ]
+    submit(store, "a", now=0)
+    job = claim(store)
+    with pytest.raises(LeaseLost):
+        store.complete("a", "another", {}, now=2, measured=measured)
+    assert store.measures() == []
+    store.complete("a", token(job), {}, now=2, measured=measured)
+    assert [one for one in store.measures() if one.name == "edit_seconds"] == [
+        Observation("edit_seconds", "1-8", "5", 2, 7.5),
+        Observation("edit_seconds", "51+", "+Inf", 1, 1e9),
+    ]
+
+
+def test_totals_outlive_the_jobs_that_they_count(store: JobStore) -> None:
+    submit(store, "a", keep_seconds=1)
+    store.complete("a", token(claim(store)), {}, now=2)
+    before = store.measures()
+    assert store.prune(now=100) == 1
+    assert store.measures() == before
+
+
+def test_a_webhook_that_failed_counts_by_whether_it_is_tried_again(store: JobStore) -> None:
+    submit(store, "a", webhook_url="https://x")
+    store.complete("a", token(claim(store)), {}, now=2)
+    for error, next_at in (("answered 500", 3.0), ("answered 500", None)):
+        delivery = store.claim_delivery(now=3, lease_seconds=0)
+        assert delivery is not None
+        store.record_attempt(delivery, DeliveryAttempt(3.0, 0.1, 500, error), next_at=next_at)
+    failures = {one.label: one.number for one in store.measures() if one.name == "webhook_failures"}
+    assert failures == {"tried_again": 1, "given_up": 1}

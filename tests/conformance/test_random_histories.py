@@ -186,6 +186,8 @@ class Histories(RuleBasedStateMachine):
     @invariant()
     def both_know_the_same(self) -> None:
         assert [one.id for one in self.store.line()] == [one.id for one in self.reference.line()]
+        assert self.store.census() == self.reference.census()
+        assert self.store.measures() == self.reference.measures()
         ours, theirs = self.store.recent(EVERYTHING), self.reference.recent(EVERYTHING)
         assert [_plain(job) for job in ours] == [_plain(job) for job in theirs]
         for job in ours:
@@ -245,6 +247,7 @@ class PostgresHistories(Histories):
         connection = store.connection()
         connection.execute("DELETE FROM jobs")
         connection.execute("DELETE FROM buckets")
+        connection.execute("DELETE FROM measures")
         connection.execute("UPDATE clock SET sequence = 0, revision = 0, turn = 0")
         return store
 

@@ -20,23 +20,24 @@ REQUESTS_SHOWN, DELIVERIES_SHOWN, RUNNER_SILENT_SECONDS = 50, 50, 15.0
 
 async def overview(request: Request) -> Response:
     """The line, the runners, keys, webhooks, and the requests that came last; no inputs, results or secrets."""
-    return JSONResponse(await asyncio.to_thread(_overview, await _services_of_owner(request)))
+    await check_admin(request)
+    return JSONResponse(await asyncio.to_thread(_overview, services_of(request)))
 
 
 async def redeliver(request: Request) -> Response:
     """Call a webhook once more, whatever became of it."""
-    services, job_id = await _services_of_owner(request), request.path_params["request_id"]
+    await check_admin(request)
+    services, job_id = services_of(request), request.path_params["request_id"]
     if not await asyncio.to_thread(services.store.redeliver, job_id, now=services.clock()):
         raise JobNotFound(job_id)
     return JSONResponse({"status": "DUE"}, 202)
 
 
-async def _services_of_owner(request: Request) -> Services:
-    services = services_of(request)
-    caller = await services.auth.caller(request.headers, request.query_params)
+async def check_admin(request: Request) -> None:
+    """Raises NotAuthenticated, NotAllowed."""
+    caller = await services_of(request).auth.caller(request.headers, request.query_params)
     if caller.scope is not Scope.ADMIN:
         raise NotAllowed("This needs a key with the scope admin.")
-    return services
 
 
 def _overview(services: Services) -> dict[str, Any]:

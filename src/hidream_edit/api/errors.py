@@ -7,11 +7,12 @@ import math
 from typing import Any
 
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import JSONResponse
 
 from hidream_edit.api import wire
 from hidream_edit.api.auth import NotAllowed, NotAuthenticated
+from hidream_edit.api.services import services_of
 from hidream_edit.domain.errors import (
     BlobNotFound,
     BlobsUnavailable,
@@ -27,6 +28,7 @@ from hidream_edit.domain.errors import (
 logger = logging.getLogger(__name__)
 
 BLOBS_RETRY_SECONDS = "5"
+TOO_LARGE = 413
 NOT_FOUND, ALREADY_COMPLETED = {"status": "NOT_FOUND"}, {"status": "ALREADY_COMPLETED"}
 
 
@@ -38,8 +40,33 @@ class BadRequest(HidreamEditError):
         self.status = status
 
 
+# Words under which refusals are counted; an answer such as "no such request" is none.
+REFUSALS: tuple[tuple[type[HidreamEditError], str], ...] = (
+    (wire.InputRefused, "input"),
+    (BadRequest, "input"),
+    (NotAuthenticated, "auth"),
+    (NotAllowed, "auth"),
+    (QueueFull, "queue_full"),
+    (StorageQuotaReached, "storage"),
+    (StoreUnavailable, "unavailable"),
+    (BlobsUnavailable, "unavailable"),
+)
+
+
+def count_refusal(connection: HTTPConnection, error: Exception) -> None:
+    """Add it to the numbers that this process shows."""
+    word = next((word for kind, word in REFUSALS if isinstance(error, kind)), None)
+    if isinstance(error, CallerLimited):
+        word = "rate" if error.is_rate else "concurrent"
+    elif isinstance(error, BadRequest) and error.status == TOO_LARGE:
+        word = "too_large"
+    if word is not None:
+        services_of(connection).meters.rejected(word)
+
+
 def answer(request: Request, error: Exception) -> JSONResponse:
     """The answer to an error of ours."""
+    count_refusal(request, error)
     if isinstance(error, wire.InputRefused):
         headers = {wire.BILLABLE_UNITS: "0", wire.NEEDS_RETRY: "0"}
         return JSONResponse({"detail": error.details}, 422, headers=headers)
@@ -73,7 +100,7 @@ def _about_files(error: BlobNotFound | BlobsUnavailable | StorageQuotaReached) -
     if isinstance(error, BlobNotFound):
         return JSONResponse({"detail": "File not found"}, 404)
     if isinstance(error, StorageQuotaReached):
-        return _request_error(413, str(error), "bad_request")
+        return _request_error(TOO_LARGE, str(error), "bad_request")
     logger.error("%s", error)  # an address of the owner's network may be in it
     text = "Files cannot be stored or read right now. Try again."
     headers = {wire.NEEDS_RETRY: "1", "retry-after": BLOBS_RETRY_SECONDS}

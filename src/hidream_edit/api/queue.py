@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from hidream_edit.api import wire
-from hidream_edit.api.errors import BadRequest
+from hidream_edit.api.errors import BadRequest, count_refusal
 from hidream_edit.api.outcome import newest_preview, outcome
 from hidream_edit.api.services import caller_of, services_of, way_of
 from hidream_edit.api.submitting import read_body, read_edit
@@ -33,6 +33,7 @@ async def submit(request: Request) -> Response:
     try:
         edit, failure = await read_edit(request, caller, body), None
     except wire.InputRefused as refused:
+        count_refusal(request, refused)
         edit, failure = None, refused.as_failure()
     webhook_url = request.query_params.get("fal_webhook") or None
     job = await store_job(

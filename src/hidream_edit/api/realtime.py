@@ -13,7 +13,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from hidream_edit.api import wire
 from hidream_edit.api.auth import NotAuthenticated
-from hidream_edit.api.errors import BadRequest
+from hidream_edit.api.errors import BadRequest, count_refusal
 from hidream_edit.api.outcome import output
 from hidream_edit.api.run import cancel_quietly
 from hidream_edit.api.services import caller_of, services_of
@@ -29,7 +29,8 @@ async def realtime(socket: WebSocket) -> None:
     """Answer each message with a result or an error, in their order, until the client leaves or falls silent."""
     try:
         caller = await caller_of(socket)
-    except (NotAuthenticated, HTTPException):
+    except (NotAuthenticated, HTTPException) as refused:
+        count_refusal(socket, refused)
         await socket.close()  # before the handshake: the client sees a refusal
         return
     await socket.accept()
@@ -80,9 +81,11 @@ async def _answer(socket: WebSocket, caller: Any, message: Message, reading: asy
         edit = await read_edit(socket, caller, body)
         job = await submit(socket, caller, edit)
     except CallerLimited as limited:
+        count_refusal(socket, limited)
         await _refuse(socket, "CONCURRENT_REQUESTS_LIMIT", str(limited))
         return
     except (wire.InputRefused, BadRequest) as refused:
+        count_refusal(socket, refused)
         await _refuse(socket, "INVALID_INPUT", str(refused))
         return
     services = services_of(socket)

@@ -1,4 +1,4 @@
-"""Every answer carries a request id, also those that no job stands behind."""
+"""Every answer carries a request id, also those that no job stands behind; so does every log line on the way to it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hidream_edit.api import wire
+from hidream_edit.telemetry.logs import about
 
 
 class RequestIds:
@@ -21,10 +22,13 @@ class RequestIds:
             await self._app(scope, receive, send)
             return
 
+        request_id = str(uuid.uuid4())
+
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                headers.setdefault(wire.REQUEST_ID, str(uuid.uuid4()))
+                headers.setdefault(wire.REQUEST_ID, request_id)
             await send(message)
 
-        await self._app(scope, receive, send_with_id)
+        with about(request_id=request_id):
+            await self._app(scope, receive, send_with_id)

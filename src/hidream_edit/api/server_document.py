@@ -174,6 +174,7 @@ def _other_paths() -> dict[str, Schema]:
     anything = {"type": "object"}
     token_refused = ("400", "401", "413", "422")
     ready = {"200": _answer("Ready.", anything), "503": _answer("Not ready; `status` says why.", anything)}
+    numbers = {"200": {"description": "For Prometheus.", "content": {"text/plain": {"schema": TEXT}}}}
     endpoint = _query("endpoint_id", "of the endpoint", TEXT)
     pages = [
         _query("limit", "how many", {"type": "integer", "minimum": 1, "maximum": PAGE_MAX}),
@@ -208,6 +209,7 @@ def _other_paths() -> dict[str, Schema]:
         "/health": {"get": _call("health", _answers(anything))},
         "/health/live": {"get": _call("live", _answers(anything))},
         "/health/ready": {"get": _call("ready", ready)},
+        "/metrics": {"get": _call("metrics", numbers | _problems("401", "403"))},
         "/.well-known/jwks.json": {"get": _call("keySet", _answers(anything))},
     }
 

@@ -17,6 +17,7 @@ from hidream_edit.domain.interfaces import JobStore
 from hidream_edit.domain.safety import UNCHECKED
 from hidream_edit.queue.submitter import Submitter
 from hidream_edit.queue.watcher import Watcher
+from hidream_edit.telemetry.meters import Meters
 
 APP_IDS = ("fal-ai/hidream-e1-full",)
 
@@ -57,6 +58,7 @@ class Services:
     clock: Callable[[], float]
     links: Links
     defaults: Callable[[], EditDefaults] = EditDefaults  # of the model that runners have loaded
+    meters: Meters = field(default_factory=Meters)
     limits: ApiLimits = field(default_factory=ApiLimits)
     file_hosts: frozenset[str] = frozenset(HOSTS)  # names that our files may go under
 

@@ -70,6 +70,9 @@ class Blobs:
         self._rows.remove(blob_id)
         self._objects.delete(blob_id)
 
+    def bytes_stored(self) -> int:
+        return self._rows.bytes_in_all()
+
     def prune(self, *, now: float) -> int:
         count = 0
         while expired := self._rows.take_expired(now=now, limit=GROUP):

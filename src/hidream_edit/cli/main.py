@@ -7,6 +7,7 @@ import sys
 import typer
 
 from hidream_edit.cli.describe import describe
+from hidream_edit.cli.doctor import doctor
 from hidream_edit.cli.edit import edit
 from hidream_edit.cli.models import models
 from hidream_edit.cli.owner import keys, migrate, requests
@@ -43,6 +44,7 @@ app.command()(runner)
 app.add_typer(keys, name="keys")
 app.add_typer(requests, name="requests")
 app.command()(migrate)
+app.command()(doctor)
 app.command("dev-tls")(dev_tls)
 
 

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
+
+
+class LogFormat(StrEnum):
+    """How log lines look."""
+
+    TEXT = "text"
+    JSON = "json"
+
 
 Data = Annotated[str | None, typer.Option(help="Folder of jobs and files.", show_default="~/.local/share/hidream-edit")]
 Database = Annotated[str | None, typer.Option(help="postgresql:// address.", show_default="a file in the data folder")]
@@ -24,6 +33,12 @@ Dtype = Annotated[str | None, typer.Option(help="float32, bfloat16, float16.", s
 
 RequireSafety = Annotated[
     bool, typer.Option("--require-safety-checker", help="Do not start without a checker of pictures.")
+]
+
+
+LogFormatOption = Annotated[
+    LogFormat | None,
+    typer.Option("--log-format", help="Log words, or a JSON object per line.", show_default="text"),
 ]
 
 

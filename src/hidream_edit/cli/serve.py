@@ -14,6 +14,7 @@ from hidream_edit.cli.options import (
     Database,
     Device,
     Dtype,
+    LogFormatOption,
     Model,
     RequireSafety,
     TextEncoder4,
@@ -42,19 +43,23 @@ def serve(
     device: Device = None,
     dtype: Dtype = None,
     require_safety_checker: RequireSafety = False,
+    log_format: LogFormatOption = None,
 ) -> None:
     """Serve the hosted endpoint's API, with one runner beside it."""
     from hidream_edit.domain.errors import HidreamEditError
-    from hidream_edit.settings import ServerSettings
+    from hidream_edit.settings import LogSettings, ServerSettings
+    from hidream_edit.telemetry.logs import set_up
     from hidream_edit.wiring.exit_codes import exit_code_of
     from hidream_edit.wiring.serve import runner_command
     from hidream_edit.wiring.serve import serve as run_server
 
-    terminal = Terminal()
+    logs = LogSettings(**given({"format": log_format}))
+    set_up(logs.format, "api")
+    terminal = Terminal(as_log=logs.format == "json")
     server = {"host": host, "port": port, "data": data, "database": database, "blobs": blobs, "tls": tls}
     settings = ServerSettings(**given(server | {"open_to_all": open_to_all}))
     asked = {"--model": model, "--adapter": adapter, "--base": base, "--text-encoder-4": text_encoder_4}
-    asked |= {"--device": device, "--dtype": dtype}
+    asked |= {"--device": device, "--dtype": dtype, "--log-format": log_format}
     options = [word for name, value in given(asked).items() for word in (name, value)]
     if require_safety_checker:
         options.append("--require-safety-checker")
@@ -76,24 +81,25 @@ def runner(
     device: Device = None,
     dtype: Dtype = None,
     require_safety_checker: RequireSafety = False,
+    log_format: LogFormatOption = None,
     supervised: Annotated[bool, typer.Option("--supervised", hidden=True)] = False,
 ) -> None:
     """Work on jobs of a server that shares the data folder."""
-    import logging
-
     from hidream_edit.domain.errors import HidreamEditError
-    from hidream_edit.settings import ModelSettings, SafetySettings, ServerSettings
+    from hidream_edit.settings import LogSettings, ModelSettings, RunnerSettings, SafetySettings, ServerSettings
+    from hidream_edit.telemetry.logs import set_up
     from hidream_edit.wiring.exit_codes import exit_code_of
     from hidream_edit.wiring.runner import work
 
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s runner %(levelname)s %(message)s")
-    terminal = Terminal()
+    logs = LogSettings(**given({"format": log_format}))
+    set_up(logs.format, "runner")
+    terminal = Terminal(as_log=logs.format == "json")
     asked = {"model": model, "adapter": adapter, "base": base, "text_encoder_4": text_encoder_4}
     asked |= {"device": device, "dtype": dtype}
     try:
         settings = ServerSettings(**given({"data": data, "database": database, "blobs": blobs}))
         safety = SafetySettings(**given({"required": require_safety_checker or None}))
-        work(settings, ModelSettings(**given(asked)), safety, supervised=supervised)
+        work(settings, ModelSettings(**given(asked)), safety, RunnerSettings(), supervised=supervised)
     except HidreamEditError as error:
         terminal.fail(str(error))
         raise typer.Exit(exit_code_of(error)) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 
 from rich.console import Console
@@ -10,15 +11,23 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 
 class Terminal:
-    """Results on standard output, everything else on standard error."""
+    """Results on standard output, everything else on standard error.
 
-    def __init__(self, *, quiet: bool = False) -> None:
+    ``as_log`` turns both into log lines, for programs that read nothing else.
+    """
+
+    def __init__(self, *, quiet: bool = False, as_log: bool = False) -> None:
+        self._log = logging.getLogger(__name__) if as_log else None
         self._console = Console(stderr=True, highlight=False)
         self._quiet = quiet
         self._progress: Progress | None = None
         self._task: TaskID | None = None
 
     def say(self, message: str) -> None:
+        if self._log is not None:
+            if message:  # an empty line is for the eye
+                self._log.info(message)
+            return
         sys.stdout.write(message + "\n")
         sys.stdout.flush()
 
@@ -26,6 +35,9 @@ class Terminal:
         self._console.print(f"[yellow]note:[/yellow] {escape(message)}")
 
     def fail(self, message: str) -> None:
+        if self._log is not None:
+            self._log.error(message)
+            return
         self._console.print(f"[bold red]error:[/bold red] {escape(message)}")
 
     def begin_steps(self, total: int, *, seed: int, source: str) -> None:

@@ -70,6 +70,9 @@ class BlobStore(Protocol):
     def delete(self, blob_id: str) -> None:
         """Delete it; no error where there is none."""
 
+    def bytes_stored(self) -> int:
+        """Of all callers; those whose time is over count until they are pruned."""
+
     def prune(self, *, now: float) -> int:
         """Delete blobs whose time is over, and what a crash left behind; returns how many."""
 
@@ -104,6 +107,9 @@ class BlobRows(Protocol):
 
     def bytes_of(self, caller: str, *, now: float) -> int:
         """What a caller has stored."""
+
+    def bytes_in_all(self) -> int:
+        """What all callers have stored."""
 
     def take_expired(self, *, now: float, limit: int) -> Sequence[str]:
         """Remove blobs whose time is over; returns their ids."""

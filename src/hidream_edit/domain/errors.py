@@ -153,11 +153,14 @@ class QueueFull(HidreamEditError):
 
 
 class CallerLimited(HidreamEditError):
-    """The caller's quota is used up for now; ``retry_after`` seconds may help."""
+    """The caller's quota is used up for now; ``retry_after`` seconds may help.
 
-    def __init__(self, message: str, retry_after: float) -> None:
+    ``is_rate`` tells requests per minute from requests at a time.
+    """
+
+    def __init__(self, message: str, retry_after: float, *, is_rate: bool = True) -> None:
         super().__init__(message)
-        self.retry_after = retry_after
+        self.retry_after, self.is_rate = retry_after, is_rate
 
 
 class BlobNotFound(HidreamEditError):

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol
 from hidream_edit.domain.deliveries import Delivery, DeliveryAttempt, DeliveryState
 from hidream_edit.domain.errors import CallerLimited, QueueFull
 from hidream_edit.domain.job import Event, Failure, Job, NewEvent, NewJob
+from hidream_edit.domain.measures import Census, Observation
 from hidream_edit.domain.quotas import UNLIMITED, Quota
 from hidream_edit.domain.safety import UNCHECKED
 
@@ -91,8 +92,9 @@ class JobStore(Protocol):
         *,
         now: float,
         events: Sequence[NewEvent] = (),
+        measured: Sequence[Observation] = (),
     ) -> Job:
-        """The last events and the end in one write. Raises LeaseLost."""
+        """The last events, the end, and what the runner measured, in one write. Raises LeaseLost."""
 
     def fail(
         self, job_id: str, lease_token: str, failure: Failure, *, now: float, events: Sequence[NewEvent] = ()
@@ -136,6 +138,12 @@ class JobStore(Protocol):
 
     def line(self) -> list[Waiting]:
         """All queued jobs in the order in which they will be claimed."""
+
+    def census(self) -> Census:
+        """How many jobs wait and run."""
+
+    def measures(self) -> list[Observation]:
+        """Totals of all that ended since the store was made; a bound that nothing fell under is left out."""
 
     def claim_delivery(self, *, now: float, lease_seconds: float) -> Delivery | None:
         """The webhook that is due longest; it is due again when the lease is over."""

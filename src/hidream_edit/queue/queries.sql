@@ -211,3 +211,16 @@ SELECT swept_at FROM sweeps;
 
 -- begin_sweep: one process looks, the others need not.
 UPDATE sweeps SET swept_at = :now WHERE swept_at <= :before;
+
+-- all_measures: few rows; a bound that nothing fell under has none.
+SELECT name, label, bound, number, total FROM measures;
+
+-- waiting_by_priority: how many, and since when.
+SELECT priority, count(*) AS number, min(queued_at) AS oldest FROM jobs WHERE state = 'queued'
+GROUP BY priority ORDER BY priority;
+
+-- count_running: how many are being edited.
+SELECT count(*) FROM jobs WHERE state = 'running';
+
+-- all_bytes: what is stored, the files whose time is over but which are still there too.
+SELECT coalesce(sum(size), 0) AS bytes FROM blobs;

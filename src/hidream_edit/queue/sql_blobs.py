@@ -44,6 +44,10 @@ class SqlBlobRows:
         (row,) = self._store.fetch("bytes_of_caller", caller=caller, now=now)
         return int(row["bytes"])
 
+    def bytes_in_all(self) -> int:
+        (row,) = self._store.fetch("all_bytes")
+        return int(row["bytes"])
+
     def take_expired(self, *, now: float, limit: int) -> Sequence[str]:
         if not self._store.fetch("expired_blobs", now=now, limit=1):
             return ()

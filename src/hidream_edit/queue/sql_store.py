@@ -16,8 +16,19 @@ from hidream_edit.domain.deliveries import Delivery, DeliveryAttempt, DeliverySt
 from hidream_edit.domain.errors import CallerLimited, JobFinished, JobNotFound, LeaseLost, QueueFull
 from hidream_edit.domain.interfaces import RunnerFacts, RunnerState, Submit, Waiting
 from hidream_edit.domain.job import Event, EventLevel, Failure, Job, JobState, NewEvent, NewJob, Priority, moved
+from hidream_edit.domain.measures import (
+    GIVEN_UP,
+    TRIED_AGAIN,
+    WEBHOOK_FAILURES,
+    Census,
+    Observation,
+    added,
+    observed,
+    of_end,
+)
 from hidream_edit.domain.quotas import Bucket, Quota, taken
 from hidream_edit.queue.hints import waited
+from hidream_edit.queue.stopwatch import Stopwatch
 
 SEQUENCE_MAX = 2**62
 SILENT_SECONDS = 3600.0  # after which a runner that said nothing, and a bucket that nobody used, are forgotten
@@ -30,6 +41,9 @@ Row = Mapping[str, Any]
 
 class SqlStore(ABC):
     """See `JobStore`. Writes happen one after the other, in whatever process; each is one transaction."""
+
+    def __init__(self) -> None:
+        self.stopwatch = Stopwatch()
 
     @abstractmethod
     def writing(self) -> AbstractContextManager[object]:
@@ -119,7 +133,9 @@ class SqlStore(ABC):
     def _limited(self, caller: str, quota: Quota, *, now: float) -> CallerLimited | None:
         """Take one request out of the caller's quota, or say why there is none."""
         if quota.concurrent_max is not None and self._number("count_active", caller=caller) >= quota.concurrent_max:
-            return CallerLimited(f"{quota.concurrent_max} requests of this key wait or run already", RETRY_SECONDS)
+            return CallerLimited(
+                f"{quota.concurrent_max} requests of this key wait or run already", RETRY_SECONDS, is_rate=False
+            )
         if quota.rate_per_minute is None:
             return None
         row = self._one("bucket_of_caller", caller=caller)
@@ -177,10 +193,11 @@ class SqlStore(ABC):
         *,
         now: float,
         events: Sequence[NewEvent] = (),
+        measured: Sequence[Observation] = (),
     ) -> Job:
         with self.writing():
             job = self._under_lease(job_id, lease_token, events)
-            return self._finished(job, JobState.COMPLETED, now=now, output=output)
+            return self._finished(job, JobState.COMPLETED, now=now, output=output, measured=measured)
 
     def fail(
         self, job_id: str, lease_token: str, failure: Failure, *, now: float, events: Sequence[NewEvent] = ()
@@ -216,8 +233,10 @@ class SqlStore(ABC):
         now: float,
         output: Mapping[str, Any] | None = None,
         failure: Failure | None = None,
+        measured: Sequence[Observation] = (),
     ) -> Job:
         moved(job, state)
+        self._measure([*of_end(job, state), *measured])
         # The duty to tell the caller is written with the end itself: there is no end that nobody is told of.
         if job.webhook_url is not None:
             self.execute("insert_delivery", job_id=job.id, url=job.webhook_url, due_at=now)
@@ -231,6 +250,10 @@ class SqlStore(ABC):
             failure=None if failure is None else json.dumps(asdict(failure)),
             now=now,
         )
+
+    def _measure(self, observations: list[Observation]) -> None:
+        """Totals grow in the transaction of what they count: a crash loses none, and none counts twice."""
+        self.execute("add_to_measures", observations=json.dumps(added(observations)))
 
     def _requeued(self, job: Job, *, attempt: int) -> Job:
         moved(job, JobState.QUEUED)
@@ -280,6 +303,17 @@ class SqlStore(ABC):
     def line(self) -> list[Waiting]:
         return [Waiting(row["id"], row["priority"]) for row in self._all("line")]
 
+    def census(self) -> Census:
+        waiting = self._all("waiting_by_priority")
+        return Census(
+            {row["priority"]: row["number"] for row in waiting},
+            self._number("count_running"),
+            min((row["oldest"] for row in waiting), default=None),
+        )
+
+    def measures(self) -> list[Observation]:
+        return sorted(Observation(**dict(row)) for row in self._all("all_measures"))
+
     def claim_delivery(self, *, now: float, lease_seconds: float) -> Delivery | None:
         if self._one("next_delivery", now=now) is None:
             return None
@@ -294,6 +328,9 @@ class SqlStore(ABC):
         with self.writing():
             if self.execute("settle_delivery", **values):
                 self.execute("insert_attempt", **values)
+                if attempt.error is not None:
+                    outcome = GIVEN_UP if next_at is None else TRIED_AGAIN
+                    self._measure([observed(WEBHOOK_FAILURES, label=outcome)])
 
     def attempts(self, job_id: str) -> list[DeliveryAttempt]:
         rows = self._all("attempts_of_delivery", job_id=job_id)

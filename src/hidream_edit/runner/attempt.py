@@ -15,6 +15,16 @@ from hidream_edit.domain.edit_request import EditDone, EditEngine, EditRequest, 
 from hidream_edit.domain.errors import BlobsUnavailable, FetchFailed, InputInvalid, LeaseLost, StoreUnavailable
 from hidream_edit.domain.interfaces import JobStore
 from hidream_edit.domain.job import EventLevel, Failure, Job
+from hidream_edit.domain.measures import (
+    EDIT_SECONDS,
+    ENCODE_SECONDS,
+    PREVIEW_SECONDS,
+    STEPS_PER_SECOND,
+    Measure,
+    Observation,
+    observed,
+    step_group,
+)
 from hidream_edit.domain.picture import Picture
 from hidream_edit.domain.safety import SafetyChecker, blackened
 from hidream_edit.pictures.isolated import Pictures
@@ -69,9 +79,10 @@ class Attempt:
     """`edit` needs the device, `finish` does not: the next job may use it meanwhile."""
 
     def __init__(self, job: Job, tools: Tools) -> None:
-        self.lease = str(job.lease_token)
+        self.job_id, self.lease = job.id, str(job.lease_token)
         self._job, self._tools = job, tools
         self._log = JobLog(tools.store, job, self.lease, tools.clock)
+        self._measured: list[Observation] = []
         self._request: EditRequest | None = None
         self._outcome: Edited | Failure | JobCancelled | HandedBack | LeaseLost | None = None
 
@@ -107,7 +118,8 @@ class Attempt:
                 logger.exception("the pictures of %s could not be saved", job.id)
                 outcome = BROKEN
             else:
-                self._write(lambda **fields: store.complete(job.id, self.lease, output, **fields))
+                measured = self._measured
+                self._write(lambda **fields: store.complete(job.id, self.lease, output, measured=measured, **fields))
                 return
         if isinstance(outcome, Failure):
             failure = outcome
@@ -118,6 +130,9 @@ class Attempt:
             self._write(lambda **fields: store.hand_back(job.id, self.lease, **fields))
         else:
             logger.warning("lost the lease of %s", job.id)
+
+    def _measure(self, measure: Measure, value: float, label: str = "") -> None:
+        self._measured.append(observed(measure, value, label))
 
     def _write(self, write: Callable[..., object]) -> None:
         """A store that does not answer may be back before the lease is over, and the work of minutes need not be done
@@ -148,6 +163,7 @@ class Attempt:
         if any(self._flagged(request, [source])):
             return REFUSED
         started, pictures = self._driven(request, source)
+        self._measure(EDIT_SECONDS, time.monotonic() - decoded, step_group(started.steps_total))
         seconds, flagged = time.monotonic() - decoded, self._flagged(request, pictures)
         if any(flagged):
             log.say(FLAGGED, EventLevel.WARN)
@@ -167,7 +183,7 @@ class Attempt:
         tools, log = self._tools, self._log
         started: EditStarted | None = None
         pictures: tuple[Picture, ...] = ()
-        previewed, step_began = 0.0, time.monotonic()
+        previewed, step_began, steps, seconds_of_steps = 0.0, time.monotonic(), 0, 0.0
         for progress in tools.engine.edit(source, request.edit_input):
             if tools.hurry.is_set():
                 raise HandedBack
@@ -179,17 +195,22 @@ class Attempt:
                     log.say(UNCHECKED, EventLevel.WARN)
             elif isinstance(progress, StepDone):
                 seconds, step_began = time.monotonic() - step_began, time.monotonic()
+                steps, seconds_of_steps = steps + 1, seconds_of_steps + seconds
                 facts: dict[str, Any] = {"step": progress.steps_done, "of": progress.steps_total}
                 if self._job.wants_previews and step_began - previewed >= PREVIEW_SECONDS_BETWEEN:
                     previewed = step_began
                     with contextlib.suppress(BlobsUnavailable):  # the edit can do without it
                         facts["preview"] = self._preview(request, progress)
+                        self._measure(PREVIEW_SECONDS, time.monotonic() - step_began)
+                    step_began = time.monotonic()
                 log.say(f"step {progress.steps_done} of {progress.steps_total}", seconds=round(seconds, 4), **facts)
             elif isinstance(progress, EditDone):
                 pictures = progress.pictures
             log.flush()
         if started is None:
             raise RuntimeError("the engine ended without an edit")
+        if seconds_of_steps > 0:
+            self._measure(STEPS_PER_SECOND, steps / seconds_of_steps)
         return started, pictures
 
     def _saved(self, edited: Edited) -> Mapping[str, Any]:
@@ -216,7 +237,9 @@ class Attempt:
             "seed": started.settings.seed_of_image(index),
             "settings": started.settings.as_json(),
         }
+        began = time.monotonic()
         data = tools.pictures.encode(picture, request.output_format, about=about if tools.tells_origin else None)
+        self._measure(ENCODE_SECONDS, time.monotonic() - began)
         content_type = f"image/{request.output_format}"
         facts = self._patiently(lambda: self._kept(data, content_type, self._job.keep_seconds))
         return {"blob": facts.id, "width": picture.width, "height": picture.height, "content_type": content_type}

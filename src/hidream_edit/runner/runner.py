@@ -20,6 +20,7 @@ from hidream_edit.domain.safety import UNCHECKED, SafetyChecker
 from hidream_edit.pictures.isolated import Pictures, PicturesHere
 from hidream_edit.runner.attempt import Attempt, Tools
 from hidream_edit.runner.heartbeat import Heartbeat
+from hidream_edit.telemetry.logs import about
 
 logger = logging.getLogger(__name__)
 
@@ -72,9 +73,13 @@ class Runner:
         self._draining.set()
         self._hurry.set()
 
+    @property
+    def state(self) -> RunnerState:
+        """What it does, once it was started."""
+        return RunnerState.DRAINING if self._draining.is_set() else RunnerState.READY
+
     def _announce(self) -> None:
-        state = RunnerState.DRAINING if self._draining.is_set() else RunnerState.READY
-        engine = self._engine
+        state, engine = self.state, self._engine
         self._store.announce(
             RunnerFacts(
                 self.id,
@@ -120,12 +125,14 @@ class Runner:
     def _edited(self, job: Job) -> Attempt:
         attempt = Attempt(job, self._tools)
         self._heartbeat.watch(attempt.lease)
-        attempt.edit()
+        with about(job_id=job.id):
+            attempt.edit()
         return attempt
 
     def _finished(self, attempt: Attempt) -> None:
         try:
-            attempt.finish()
+            with about(job_id=attempt.job_id):
+                attempt.finish()
         except StoreUnavailable:
             logger.exception("the end of a job could not be written; another attempt will follow")
         finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import uuid
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -12,6 +13,16 @@ from hidream_edit.domain.deliveries import Delivery, DeliveryAttempt, DeliverySt
 from hidream_edit.domain.errors import CallerLimited, JobFinished, JobNotFound, LeaseLost, QueueFull
 from hidream_edit.domain.interfaces import RunnerFacts, Submit, Waiting
 from hidream_edit.domain.job import Event, EventLevel, Failure, Job, JobState, NewEvent, NewJob, moved
+from hidream_edit.domain.measures import (
+    GIVEN_UP,
+    TRIED_AGAIN,
+    WEBHOOK_FAILURES,
+    Census,
+    Observation,
+    added,
+    observed,
+    of_end,
+)
 from hidream_edit.domain.quotas import Bucket, Quota, taken
 
 TOO_LATE = Failure("request_timeout", "Request timed out")
@@ -32,6 +43,7 @@ class MemoryStore:
         self._runners: dict[str, RunnerFacts] = {}
         self._deliveries: dict[str, tuple[str, int, float | None]] = {}  # address, attempt, when it is due
         self._attempts: dict[str, list[DeliveryAttempt]] = {}
+        self._measures: list[Observation] = []
         self._sequence = self._revision = self._turn = 0
 
     def submit(self, job: NewJob, *, now: float, waiting_max: int | None = None, failure: Failure | None = None) -> Job:
@@ -56,7 +68,7 @@ class MemoryStore:
             return QueueFull(len(waiting), waiting_max)
         active = sum(not job.state.is_final for job in self._jobs.values() if job.caller == new.caller)
         if quota.concurrent_max is not None and active >= quota.concurrent_max:
-            return CallerLimited(f"{quota.concurrent_max} requests of this key wait or run already", 1.0)
+            return CallerLimited(f"{quota.concurrent_max} requests of this key wait or run already", 1.0, is_rate=False)
         if quota.rate_per_minute is not None:
             after = taken(self._buckets.get(new.caller), quota.rate_per_minute, now=now)
             if isinstance(after, float):
@@ -150,10 +162,11 @@ class MemoryStore:
         *,
         now: float,
         events: Sequence[NewEvent] = (),
+        measured: Sequence[Observation] = (),
     ) -> Job:
         with self._lock:
             job = self._under_lease(job_id, lease_token, events)
-            return self._finished(job, JobState.COMPLETED, now=now, output=output)
+            return self._finished(job, JobState.COMPLETED, now=now, output=output, measured=measured)
 
     def fail(
         self, job_id: str, lease_token: str, failure: Failure, *, now: float, events: Sequence[NewEvent] = ()
@@ -180,12 +193,15 @@ class MemoryStore:
         now: float,
         output: Mapping[str, Any] | None = None,
         failure: Failure | None = None,
+        measured: Sequence[Observation] = (),
     ) -> Job:
+        ended = moved(job, state)
+        self._measures = added([*self._measures, *of_end(job, state), *measured])
         if job.webhook_url is not None:
             self._deliveries[job.id] = (job.webhook_url, 0, now)
         if not job.store_io:
             self._inputs.pop(job.id, None)
-        ended = replace(moved(job, state), output=output, failure=failure, finished_at=now)
+        ended = replace(ended, output=output, failure=failure, finished_at=now)
         return self._kept(replace(ended, lease_token=None, lease_expires_at=None))
 
     def _requeued(self, job: Job, *, attempt: int) -> Job:
@@ -244,6 +260,19 @@ class MemoryStore:
             queued.sort(key=lambda job: (job.priority, self._turns[job.id], job.sequence))
             return [Waiting(job.id, int(job.priority)) for job in queued]
 
+    def census(self) -> Census:
+        with self._lock:
+            waiting = [job for job in self._jobs.values() if job.state is JobState.QUEUED]
+            return Census(
+                dict(sorted(Counter(int(job.priority) for job in waiting).items())),
+                sum(job.state is JobState.RUNNING for job in self._jobs.values()),
+                min((job.queued_at for job in waiting), default=None),
+            )
+
+    def measures(self) -> list[Observation]:
+        with self._lock:
+            return list(self._measures)
+
     def claim_delivery(self, *, now: float, lease_seconds: float) -> Delivery | None:
         with self._lock:
             due = [(at, job_id) for job_id, (_, _, at) in self._deliveries.items() if at is not None and at <= now]
@@ -261,6 +290,9 @@ class MemoryStore:
             due = None if attempt.error is None else next_at
             self._deliveries[delivery.job_id] = (delivery.url, delivery.attempt, due)
             self._attempts.setdefault(delivery.job_id, []).append(attempt)
+            if attempt.error is not None:
+                outcome = GIVEN_UP if next_at is None else TRIED_AGAIN
+                self._measures = added([*self._measures, observed(WEBHOOK_FAILURES, label=outcome)])
 
     def attempts(self, job_id: str) -> list[DeliveryAttempt]:
         with self._lock:

@@ -17,6 +17,7 @@ from hidream_edit.domain.interfaces import JobStore
 from hidream_edit.domain.job import Job
 from hidream_edit.outgoing.addresses import AddressRefused, Resolve, resolve
 from hidream_edit.outgoing.client import guarded_client, plain_url
+from hidream_edit.telemetry.logs import about
 from hidream_edit.webhooks.signing import signed_headers
 
 logger = logging.getLogger(__name__)
@@ -60,6 +61,11 @@ class WebhookSender:
         delivery = self._store.claim_delivery(now=self._clock(), lease_seconds=LEASE_SECONDS)
         if delivery is None:
             return False
+        with about(job_id=delivery.job_id):
+            self._deliver(delivery)
+        return True
+
+    def _deliver(self, delivery: Delivery) -> None:
         began, monotonic = self._clock(), time.monotonic()
         status, error, is_final = self._called(delivery)
         attempt = DeliveryAttempt(began, round(time.monotonic() - monotonic, 3), status, error)
@@ -67,7 +73,6 @@ class WebhookSender:
         self._store.record_attempt(delivery, attempt, next_at=next_at)
         if error is not None:
             logger.warning("webhook of %s: %s (attempt %s)", delivery.job_id, error, delivery.attempt)
-        return True
 
     def _called(self, delivery: Delivery) -> tuple[int | None, str | None, bool]:
         """HTTP status, what was wrong, and whether trying again is of no use."""

@@ -31,6 +31,7 @@ class ExitCode(IntEnum):
     DEVICE = 5  # no such device, or not enough memory
     OUTPUT = 6  # the result, or the data folder, cannot be written
     SERVER = 7  # the server cannot be reached, does not let this caller in, or could not do it
+    UNHEALTHY = 8  # `doctor` found a problem
     STOPPED = 130  # stopped with Ctrl-C, or cancelled at the server
 
 

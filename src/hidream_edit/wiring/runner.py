@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from functools import partial
 from types import FrameType
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from hidream_edit.blobs.sources import SourceReader
 from hidream_edit.domain.edit import EditInput
 from hidream_edit.domain.edit_request import EditDone, EditEngine, EditStarted, Progress, StepDone
-from hidream_edit.domain.errors import ModelNotFound
+from hidream_edit.domain.errors import InputInvalid, ModelNotFound
 from hidream_edit.domain.interfaces import RunnerFacts, RunnerState
 from hidream_edit.domain.picture import Picture
 from hidream_edit.domain.safety import DEFAULT_CHECKER, SafetyChecker
@@ -27,9 +27,11 @@ from hidream_edit.engine.known_models import is_cached
 from hidream_edit.outgoing.download import DownloadLimits
 from hidream_edit.pictures.isolated import IsolatedPictures
 from hidream_edit.runner.runner import Runner, RunnerLimits
-from hidream_edit.settings import ModelSettings, NullEngineSettings, SafetySettings, ServerSettings
+from hidream_edit.settings import ModelSettings, NullEngineSettings, RunnerSettings, SafetySettings, ServerSettings
+from hidream_edit.telemetry.meters import Meters
+from hidream_edit.telemetry.side_door import SideDoor
 from hidream_edit.testing import NullEngine
-from hidream_edit.wiring.server_parts import open_parts
+from hidream_edit.wiring.server_parts import ServerParts, open_parts
 
 if TYPE_CHECKING:
     from hidream_edit.engine.engine import Engine
@@ -110,14 +112,53 @@ def warm_up(engine: EditEngine) -> None:
         pass
 
 
-def work(settings: ServerSettings, models: ModelSettings, safety: SafetySettings, *, supervised: bool) -> None:
+def work(
+    settings: ServerSettings, models: ModelSettings, safety: SafetySettings, shown: RunnerSettings, *, supervised: bool
+) -> None:
     """Work on jobs until told to stop: once, to finish the current one; twice, or after the grace period, to hand it
     back.
 
     Raises:
         StoreUnusable, ModelUnusable, DeviceUnavailable: it cannot begin.
     """
-    parts = open_parts(settings)
+    parts, meters = open_parts(settings), Meters()
+    parts.store.stopwatch.tell = meters.store_took
+    doing = _Doing()
+    with _side_door(shown, meters, doing):
+        _work(parts, settings, models, safety, doing, supervised=supervised)
+    parts.close()
+
+
+class _Doing:
+    """What the runner does, in the words of its states."""
+
+    def __init__(self) -> None:
+        self.state: Callable[[], RunnerState] = lambda: RunnerState.LOADING
+
+    def __call__(self) -> str:
+        return self.state().value
+
+
+def _side_door(shown: RunnerSettings, meters: Meters, doing: _Doing) -> contextlib.AbstractContextManager[object]:
+    if shown.metrics_port is None:
+        return contextlib.nullcontext()
+    try:
+        return SideDoor(shown.metrics_host, shown.metrics_port, meters, doing)
+    except OSError as taken:
+        raise InputInvalid(
+            f"the port {shown.metrics_port} for metrics cannot be opened: {taken.strerror}", field="metrics_port"
+        ) from taken
+
+
+def _work(
+    parts: ServerParts,
+    settings: ServerSettings,
+    models: ModelSettings,
+    safety: SafetySettings,
+    doing: _Doing,
+    *,
+    supervised: bool,
+) -> None:
     beginning = f"runner-{uuid.uuid4().hex[:12]}"
     try:
         parts.store.announce(RunnerFacts(beginning, RunnerState.LOADING, models.model or "mini", time.time()))
@@ -126,6 +167,7 @@ def work(settings: ServerSettings, models: ModelSettings, safety: SafetySettings
         parts.store.announce(
             RunnerFacts(beginning, RunnerState.WARMING, engine.name, time.time(), device=engine.device)
         )
+        doing.state = lambda: RunnerState.WARMING
         warm_up(engine)
     finally:
         parts.store.dismiss(beginning)
@@ -142,13 +184,13 @@ def work(settings: ServerSettings, models: ModelSettings, safety: SafetySettings
         tells_origin=settings.tell_origin,
         limits=limits,
     )
+    doing.state = lambda: runner.state
     ending = _Ending(runner, settings.grace_seconds)
     if supervised:
         threading.Thread(target=ending.when_parent_is_gone, name="parent", daemon=True).start()
     with ending.on_signals():
         runner.run()
     pictures.close()
-    parts.close()
 
 
 class _Ending:

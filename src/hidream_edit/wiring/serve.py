@@ -32,6 +32,7 @@ from hidream_edit.queue.submitter import Submitter
 from hidream_edit.queue.watcher import Watcher
 from hidream_edit.runner.supervisor import Supervisor
 from hidream_edit.settings import ServerSettings
+from hidream_edit.telemetry.meters import Meters
 from hidream_edit.webhooks.sender import WebhookSender
 from hidream_edit.webhooks.signing import key_set
 from hidream_edit.wiring.dev_tls import existing
@@ -140,7 +141,8 @@ async def _serve(
     secret = read_secret(settings)
     bases = ("localhost", *settings.bases)
     may_be_open = is_loopback(settings.host) or settings.open_to_all
-    links = Links(secret)
+    links, meters = Links(secret), Meters()
+    parts.store.stopwatch.tell = meters.store_took
     services = Services(
         store=parts.store,
         blobs=parts.blobs,
@@ -156,6 +158,7 @@ async def _serve(
         clock=time.time,
         links=links,
         defaults=readiness.defaults,
+        meters=meters,
         limits=ApiLimits(
             result_keep_seconds=settings.keep_hours * 3600,
             file_access=Access.HIDE if settings.private_files else Access.ALLOW,
@@ -175,6 +178,7 @@ async def _serve(
         app,
         host=settings.host,
         port=settings.port,
+        log_config=None,  # as the rest of this process does
         log_level="warning",
         access_log=False,
         timeout_graceful_shutdown=5,

@@ -45,7 +45,7 @@ def open_parts(settings: ServerSettings) -> ServerParts:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         store = _open_store(settings)
-        return ServerParts(store, SqlKeys(store), Blobs(_open_objects(settings), SqlBlobRows(store)))
+        return ServerParts(store, SqlKeys(store), Blobs(open_objects(settings), SqlBlobRows(store)))
     except OSError as problem:
         raise StoreUnusable(f"{folder} cannot be used: {problem.strerror or problem}") from problem
 
@@ -62,7 +62,8 @@ def _open_store(settings: ServerSettings) -> SqlStore:
     return PostgresStore(settings.database.get_secret_value())
 
 
-def _open_objects(settings: ServerSettings) -> Objects:
+def open_objects(settings: ServerSettings) -> Objects:
+    """Where the bytes of files lie. Raises StoreUnusable, OSError."""
     if settings.blobs is None:
         return FolderObjects(settings.folder / "blobs")
     address = urlsplit(settings.blobs)

@@ -23,3 +23,13 @@ UPDATE clock SET turn = greatest(turn, :turn);
 
 -- known_blobs: those of a list that have a row.
 SELECT id FROM blobs WHERE id IN (SELECT value FROM jsonb_array_elements_text(CAST(:ids AS jsonb)) AS value);
+
+-- add_to_measures: many in one statement.
+INSERT INTO measures (name, label, bound, number, total)
+SELECT value ->> 0, value ->> 1, value ->> 2, CAST(value ->> 3 AS BIGINT), CAST(value ->> 4 AS DOUBLE PRECISION)
+FROM jsonb_array_elements(CAST(:observations AS jsonb)) AS value
+ON CONFLICT (name, label, bound) DO UPDATE
+SET number = measures.number + excluded.number, total = measures.total + excluded.total;
+
+-- database_time: by the server's clock.
+SELECT extract(epoch FROM clock_timestamp()) AS now;

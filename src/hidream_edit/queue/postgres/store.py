@@ -16,6 +16,7 @@ from hidream_edit.domain.errors import StoreUnavailable, StoreUnusable
 from hidream_edit.queue.postgres.hints import NotifyHints
 from hidream_edit.queue.queries import read_migrations, read_queries
 from hidream_edit.queue.sql_store import Row, SqlStore
+from hidream_edit.queue.stopwatch import READ, WRITE
 
 CONNECT_SECONDS = 10
 MIGRATION_LOCK = 4_771_001
@@ -38,6 +39,27 @@ def _available() -> Iterator[None]:
         raise StoreUnavailable("the database does not answer right now") from trouble
 
 
+def look(url: str) -> tuple[int, int | None, float]:
+    """The newest schema that this version knows, the one of the database (None where there is none yet), and its time.
+
+    Raises:
+        StoreUnusable: it cannot be reached.
+    """
+    known = read_migrations(_PACKAGE.joinpath("migrations"))[-1][0]
+    try:
+        with psycopg.connect(url, row_factory=dict_row, connect_timeout=CONNECT_SECONDS) as connection:
+            row = connection.execute(QUERIES["database_time"]).fetchone()
+            now = 0.0 if row is None else float(row["now"])
+            is_made = connection.execute("SELECT to_regclass('schema_versions') IS NOT NULL AS is_made").fetchone()
+            if is_made is None or not is_made["is_made"]:
+                return known, None, now
+            version = connection.execute("SELECT max(version) AS version FROM schema_versions").fetchone()
+    except psycopg.Error as problem:
+        # The message of the driver may repeat the password of the address.
+        raise StoreUnusable("the database cannot be reached; check its address and that it runs") from problem
+    return known, None if version is None else version["version"], now
+
+
 class PostgresStore(SqlStore):
     """See `JobStore`. One connection per thread, opened again when it was lost.
 
@@ -46,6 +68,7 @@ class PostgresStore(SqlStore):
     """
 
     def __init__(self, url: str) -> None:
+        super().__init__()
         self._url, self._hints = url, NotifyHints(url)
         self._local = threading.local()
         self._connections: list[Connection] = []
@@ -71,7 +94,7 @@ class PostgresStore(SqlStore):
 
     @contextmanager
     def writing(self) -> Iterator[object]:
-        with _available():
+        with self.stopwatch.times(WRITE), _available():
             connection = self.connection()
             with connection.transaction():
                 connection.execute(QUERIES["lock_clock"])
@@ -79,7 +102,7 @@ class PostgresStore(SqlStore):
             self._hints.give()
 
     def fetch(self, name: str, /, **values: Any) -> list[Row]:
-        with _available():
+        with self.stopwatch.times(READ), _available():
             return list(self.connection().execute(QUERIES[name], values).fetchall())
 
     def execute(self, name: str, /, **values: Any) -> int:

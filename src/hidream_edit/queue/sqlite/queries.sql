@@ -19,3 +19,10 @@ UPDATE clock SET turn = max(turn, :turn);
 
 -- known_blobs: those of a list that have a row.
 SELECT id FROM blobs WHERE id IN (SELECT value FROM json_each(:ids));
+
+-- add_to_measures: many in one statement. WHERE true keeps ON CONFLICT from being read as a join.
+INSERT INTO measures (name, label, bound, number, total)
+SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'),
+    json_extract(value, '$[3]'), json_extract(value, '$[4]')
+FROM json_each(:observations) WHERE true
+ON CONFLICT (name, label, bound) DO UPDATE SET number = number + excluded.number, total = total + excluded.total;

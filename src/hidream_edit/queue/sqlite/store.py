@@ -6,7 +6,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from hidream_edit.domain.errors import StoreUnavailable, StoreUnusable
 from hidream_edit.queue.queries import read_migrations, read_queries
 from hidream_edit.queue.sql_store import Row, SqlStore
 from hidream_edit.queue.sqlite.hints import SocketHints
+from hidream_edit.queue.stopwatch import READ, WRITE
 
 BUSY_SECONDS = 30.0
 BUSY_PAUSE_SECONDS = 0.00025
@@ -49,6 +50,26 @@ def _available() -> Iterator[None]:
         raise StoreUnavailable(f"the database cannot be used right now: {trouble}") from trouble
 
 
+def look(file: Path) -> tuple[int, int | None]:
+    """The newest schema that this version knows, and the one of ``file``; None where there is nothing yet.
+
+    Raises:
+        StoreUnusable: it is not a database, or cannot be read.
+    """
+    known = read_migrations(_PACKAGE.joinpath("migrations"))[-1][0]
+    if not file.exists():
+        return known, None
+    try:
+        with closing(
+            sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True, timeout=BUSY_SECONDS)
+        ) as connection:
+            (version,) = connection.execute("PRAGMA user_version").fetchone()
+            connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    except sqlite3.DatabaseError as problem:
+        raise StoreUnusable(f"{file} cannot be used as a database: {problem}") from problem
+    return known, int(version) or None
+
+
 class SqliteStore(SqlStore):
     """See `JobStore`. ``synchronous`` "full" answers after the disk has the data, "normal" risks the last moments.
 
@@ -59,6 +80,7 @@ class SqliteStore(SqlStore):
     """
 
     def __init__(self, file: Path, *, synchronous: str = "full") -> None:
+        super().__init__()
         self._file, self._synchronous = file, SYNCHRONOUS[synchronous]
         self._local = threading.local()
         self._connections: list[sqlite3.Connection] = []
@@ -119,7 +141,7 @@ class SqliteStore(SqlStore):
     def writing(self) -> Iterator[sqlite3.Connection]:
         """A transaction that is committed at the end, or undone by an exception."""
         connection = self.connection()
-        with self._lock, _available():
+        with self.stopwatch.times(WRITE), self._lock, _available():
             _patiently(connection, "BEGIN IMMEDIATE")
             try:
                 yield connection
@@ -131,7 +153,7 @@ class SqliteStore(SqlStore):
         self._hints.give()
 
     def fetch(self, name: str, /, **values: Any) -> list[Row]:
-        with _available():
+        with self.stopwatch.times(READ), _available():
             return [dict(row) for row in _patiently(self.connection(), QUERIES[name], values)]
 
     def execute(self, name: str, /, **values: Any) -> int:

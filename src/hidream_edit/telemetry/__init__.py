@@ -1,0 +1,1 @@
+"""What processes tell of themselves: log lines, and numbers that they count."""
