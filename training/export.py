@@ -42,6 +42,7 @@ DEFAULTS = {
     "image_guidance_scale": 1.0,
     "normed_guidance": False,
     "detail": True,
+    "steps_per_guidance": 4.0,
 }
 COMPONENTS = {
     "scheduler": ["diffusers", "UniPCMultistepScheduler"],

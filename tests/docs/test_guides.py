@@ -59,7 +59,9 @@ class Reader:
         self._proxy: ConnectProxy | None = None
 
     def read(self, block: Block) -> None:
-        if block.code.startswith(GPU):
+        if block.code.startswith(GPU) and block.language == "python":
+            compile(block.code, "a block for a GPU", "exec")
+        elif block.code.startswith(GPU):
             for line in block.code.splitlines()[1:]:
                 check_command(line)
         elif block.language == "sh":

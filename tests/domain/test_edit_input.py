@@ -68,3 +68,15 @@ def test_settings_survive_json_and_refuse_fields_that_they_do_not_know() -> None
     assert EditSettings.from_json(settings.as_json()) == settings
     with pytest.raises(ValueError, match="strength"):
         EditSettings.from_json(settings.as_json() | {"strength": 1})
+
+
+def test_a_model_may_take_more_steps_where_guidance_is_strong_and_steps_are_left_out() -> None:
+    defaults = EditDefaults(num_inference_steps=4, guidance_scale=1.0, steps_per_guidance=4.0)
+
+    def steps(**fields: float) -> int:
+        return EditInput(**fields).settled(defaults, random_seed=lambda: 1).num_inference_steps  # type: ignore[arg-type]
+
+    assert steps() == 4
+    assert steps(guidance_scale=3.5) == 14
+    assert steps(guidance_scale=20) == 50
+    assert steps(guidance_scale=3.5, num_inference_steps=2) == 2

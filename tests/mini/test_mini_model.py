@@ -79,6 +79,22 @@ def test_any_number_of_steps_leads_to_nearly_the_same_picture(editor: Editor, pi
     assert psnr(results[1], results[2]) > 35
 
 
+@pytest.mark.parametrize("scale", [2.0, 3.5, 6.0, 10.0])
+def test_guidance_alone_brings_the_steps_that_it_needs(editor: Editor, pictures: list, scale: float) -> None:  # type: ignore[type-arg]
+    words = "make it look like autumn"
+    guided = Editor.__call__(_with(editor, guidance_scale=scale, image_guidance_scale=2.0), pictures[3], words)
+    assert psnr(editor(pictures[3], words), guided) > 28
+
+
+def test_too_few_steps_for_a_guidance_scale_are_taken_and_told(editor: Editor) -> None:
+    def warnings(**fields: float) -> tuple[str, ...]:
+        settings = editor.engine.settle(EditInput(edit_instruction="make it night", seed=1, **fields))  # type: ignore[arg-type]
+        return editor.engine.begin(Picture(8, 8, bytes(192)), settings).warnings
+
+    assert any("wants 14 steps" in warning for warning in warnings(guidance_scale=3.5, num_inference_steps=4))
+    assert warnings(guidance_scale=3.5, num_inference_steps=50) == warnings(guidance_scale=3.5) == warnings() == ()
+
+
 def test_the_hosted_pages_settings_give_nearly_the_same_picture(editor: Editor, pictures: list) -> None:  # type: ignore[type-arg]
     words = "Convert the image into a 3D animated style."
     ours = editor(pictures[0], words)

@@ -151,7 +151,7 @@ class Engine:
             source=source,
             model=self._identity,
             prompt=prompts.prompt,
-            warnings=self._warnings(prompts),
+            warnings=self._warnings(prompts, settings),
             image_index=0,
             step=0,
             source_latents=source_latents,
@@ -275,12 +275,18 @@ class Engine:
         keep = compose_prompt(vocabulary.keep, "")
         return prompts._replace(prompt=keep, target=keep)
 
-    def _warnings(self, prompts: Prompts) -> tuple[str, ...]:
+    def _warnings(self, prompts: Prompts, settings: EditSettings) -> tuple[str, ...]:
         _, cut = self._embeddings(prompts.prompt)
         warnings = []
         if cut:
             rows = self._loaded.text_encoders.tokenizers.rows
             warnings.append(f"the prompt is longer than {rows} tokens; its tail was cut off")
+        wanted = self.model.defaults.steps_wanted(settings.guidance_scale)
+        if settings.guidance_scale > 1 and settings.num_inference_steps < wanted:
+            warnings.append(
+                f"with a guidance scale of {settings.guidance_scale:g} {self.model.name} wants {wanted} steps; "
+                "with fewer the picture may be overdone"
+            )
         if not self._is_recognised(prompts.prompt):
             warnings.append(
                 f"the instruction was not recognised and the picture comes back as it is; {self.model.name} knows "
