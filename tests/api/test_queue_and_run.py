@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
-import sqlite3
 import threading
 import time
 from typing import Any
@@ -15,7 +13,6 @@ from tests.api.conftest import APP, Server, an_input, data_uri, picture_bytes
 
 from hidream_edit.domain.job import JobState
 from hidream_edit.pictures.decode import decode
-from hidream_edit.queue.sqlite.store import SqliteStore
 
 REQUESTS = f"/queue{APP}/requests"
 
@@ -250,77 +247,6 @@ def test_low_priority_waits_behind_the_rest(idle_server: Server) -> None:
     assert idle_server.client.get(low["status_url"]).json()["queue_position"] == 1
 
 
-def test_the_status_stream_tells_each_log_line_once_and_ends_completed(slow_server: Server) -> None:
-    body = slow_server.submit(num_inference_steps=6)
-    with slow_server.client.stream("GET", f"{body['status_url']}/stream?logs=1") as response:
-        assert response.headers["content-type"].startswith("text/event-stream")
-        events = events_of(response)
-    assert events[-1]["status"] == "COMPLETED"
-    messages = [entry["message"] for event in events for entry in event["logs"]]
-    assert [message for message in messages if message.startswith("step")] == [f"step {n} of 6" for n in range(1, 7)]
-    assert len(events) > 3
-
-
-def test_a_stream_shows_previews_and_ends_with_the_result_of_the_queue(slow_server: Server) -> None:
-    with slow_server.client.stream("POST", f"{APP}/stream", json=an_input(num_inference_steps=25)) as response:
-        assert response.headers["content-type"].startswith("text/event-stream")
-        request_id = response.headers["x-fal-request-id"]
-        events = events_of(response)
-    assert len(events) >= 2
-    assert all(event["images"][0]["url"].startswith("data:image/jpeg;base64,") for event in events[:-1])
-    assert events[-1] == slow_server.result(request_id).json()
-
-
-def test_events_are_ascii_whatever_the_words(slow_server: Server) -> None:
-    fields = {"num_inference_steps": 2, "edit_instruction": "mach es zur Nacht ☾"}
-    response = slow_server.client.post(f"{APP}/stream", json=an_input(**fields))
-    assert response.content.isascii()
-    assert json.loads(response.text.strip().splitlines()[-1].removeprefix("data: "))["prompt"].endswith("☾")
-
-
-def test_a_failure_on_a_stream_breaks_it_off_so_that_nobody_takes_it_for_a_result(server: Server) -> None:
-    with pytest.raises(httpx.RemoteProtocolError):
-        server.client.post(f"{APP}/stream", json=an_input(edit_instruction="fail"))
-    with server.client.stream("POST", f"{APP}/stream", json=an_input(edit_instruction="fail")) as response:
-        first = next(line for line in response.iter_lines() if line.startswith("data: "))
-    assert json.loads(first.removeprefix("data: ")).keys() == {"error"}
-
-
-def test_a_reader_who_reads_nothing_slows_neither_the_runner_nor_anybody_else(slow_server: Server) -> None:
-    body = json.dumps(an_input(num_inference_steps=30)).encode()
-    head = f"POST {APP}/stream HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n\r\n".encode()
-    with socket.socket() as reader:
-        reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)
-        reader.connect(("127.0.0.1", slow_server.port))
-        reader.sendall(head + body)
-        deadline = time.monotonic() + 15
-        while not (jobs := slow_server.store.recent(1)) or jobs[0].state is not JobState.COMPLETED:
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-        (job,) = jobs
-        assert job.finished_at is not None
-        assert job.started_at is not None
-        assert job.finished_at - job.started_at < 30 * 0.03 + 3
-        assert slow_server.client.get("/health").status_code == 200
-        events = b""
-        while b'"images":[{"url":"http' not in events:
-            events += reader.recv(65536)
-
-
-def test_leaving_a_stream_cancels_the_job(slow_server: Server) -> None:
-    with slow_server.client.stream("POST", f"{APP}/stream", json=an_input()) as response:
-        request_id = response.headers["x-fal-request-id"]
-        next(response.iter_lines())
-    assert slow_server.result(request_id).status_code == 499
-
-
-def test_comments_keep_an_idle_stream_open(idle_server: Server) -> None:
-    body = idle_server.submit()
-    with idle_server.client.stream("GET", f"{body['status_url']}/stream") as response:
-        lines = response.iter_lines()
-        assert any(line.startswith(": ping") for line, _ in zip(lines, range(12), strict=False))
-
-
 def test_another_callers_request_looks_as_if_it_did_not_exist(server: Server) -> None:
     mine, other = (
         httpx.Client(base_url=server.url, headers={"authorization": f"Key {server.new_key(name)}"})
@@ -404,59 +330,6 @@ def test_many_callers_at_once_all_get_their_own_picture(server: Server) -> None:
     assert results == {number: 255 - number for number in range(12)}
 
 
-def test_on_a_full_disk_nothing_is_acknowledged_and_the_server_goes_on(
-    idle_server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    before = idle_server.submit()["request_id"]
-    usual = SqliteStore.connection
-
-    def full(store: SqliteStore) -> sqlite3.Connection:
-        connection = usual(store)
-        (pages,) = connection.execute("PRAGMA page_count").fetchone()
-        connection.execute(f"PRAGMA max_page_count = {pages}")
-        return connection
-
-    monkeypatch.setattr(SqliteStore, "connection", full)
-    refused = idle_server.client.post(f"/queue{APP}", json=an_input(edit_instruction="x" * 50_000))
-    assert (refused.status_code, refused.headers["x-fal-needs-retry"]) == (503, "1")
-    assert "not accepted" in refused.json()["detail"]
-    monkeypatch.setattr(SqliteStore, "connection", lambda store: _roomy(usual(store)))
-    after = idle_server.submit()["request_id"]
-    assert [one.id for one in idle_server.store.line()] == [before, after]
-
-
-def test_a_database_that_another_process_holds_is_waited_for(idle_server: Server) -> None:
-    other = sqlite3.connect(idle_server.store_file, isolation_level=None)
-    other.execute("BEGIN IMMEDIATE")
-    answers: list[httpx.Response] = []
-    client = threading.Thread(
-        target=lambda: answers.append(httpx.post(f"{idle_server.url}/queue{APP}", json=an_input(), timeout=20))
-    )
-    client.start()
-    time.sleep(0.3)
-    assert answers == []
-    other.execute("COMMIT")
-    other.close()
-    client.join()
-    assert answers[0].status_code == 200
-
-
-def test_a_database_that_another_process_holds_too_long_is_a_503_and_nothing_is_acknowledged(
-    idle_server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("hidream_edit.queue.sqlite.store.BUSY_SECONDS", 0.1)
-    known = idle_server.submit()["request_id"]
-    other = sqlite3.connect(idle_server.store_file, isolation_level=None)
-    other.execute("BEGIN IMMEDIATE")
-    refused = idle_server.client.post(f"/queue{APP}", json=an_input())
-    assert (refused.status_code, refused.headers["x-fal-needs-retry"]) == (503, "1")
-    assert idle_server.client.get(f"/queue{APP}/requests/{known}/status").json()["status"] == "IN_QUEUE"
-    other.execute("COMMIT")
-    other.close()
-    after = idle_server.submit()["request_id"]
-    assert [one.id for one in idle_server.store.line()] == [known, after]
-
-
 def test_what_is_not_to_be_stored_is_gone_soon_after_it_was_fetched(server: Server) -> None:
     headers = {"x-fal-store-io": "0"}
     request_id = server.client.post(f"/queue{APP}", json=an_input(), headers=headers).json()["request_id"]
@@ -472,8 +345,3 @@ def test_what_is_not_to_be_stored_is_gone_soon_after_it_was_fetched(server: Serv
         assert time.monotonic() < deadline
         time.sleep(0.01)
     assert server.store.prune(now=time.time()) == 1
-
-
-def _roomy(connection: sqlite3.Connection) -> sqlite3.Connection:
-    connection.execute("PRAGMA max_page_count = 1000000")
-    return connection

@@ -15,6 +15,7 @@ from starlette.routing import Route, WebSocketRoute
 from hidream_edit.api import (
     admin,
     errors,
+    files,
     health,
     history,
     metrics,
@@ -62,8 +63,8 @@ ROUTES = [
     Route("/files/upload/multipart", storage.begin_multipart, methods=["POST"]),
     Route("/files/b/{blob_id}/{name}/multipart/{upload_id}/complete", storage.complete_direct, methods=["POST"]),
     Route("/files/b/{blob_id}/{name}/multipart/{upload_id}/{number:int}", storage.put_direct_part, methods=["PUT"]),
-    Route("/files/b/{blob_id}/{name}/sign", storage.sign, methods=["POST"]),
-    Route("/files/b/{blob_id}/{name}", storage.download),
+    Route("/files/b/{blob_id}/{name}/sign", files.sign, methods=["POST"]),
+    Route("/files/b/{blob_id}/{name}", files.download),
     Route("/tokens", tokens.create, methods=["POST"]),
     Route("/tokens/", tokens.create, methods=["POST"]),
     Route("/tokens/realtime", tokens.create_realtime, methods=["POST"]),
