@@ -53,7 +53,7 @@ REQUEST_ROUTES = sorted(
     {
         (method, route.path.replace("/{owner}/{app}", APP))
         for route in ROUTES
-        if "{request_id}" in route.path
+        if "{request_id}" in route.path and not route.path.startswith("/admin/")  # those are for the owner
         for method in (getattr(route, "methods", None) or ())
     }
 )

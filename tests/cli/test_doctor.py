@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sqlite3
 import sys
+from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +18,7 @@ from typer.testing import CliRunner
 from hidream_edit.cli.main import app
 from hidream_edit.engine.known_models import BUNDLED
 from hidream_edit.queue.postgres.store import PostgresStore
+from hidream_edit.queue.queries import read_migrations
 from hidream_edit.queue.sqlite.store import SqliteStore
 from hidream_edit.wiring import doctor
 from hidream_edit.wiring.exit_codes import ExitCode
@@ -79,8 +81,9 @@ def test_a_file_that_is_no_database_or_too_new_a_one_is_a_problem(tmp_path: Path
 
 def test_postgresql_and_its_clock_are_looked_at(tmp_path: Path) -> None:
     url = new_database()
+    newest, _ = read_migrations(resources.files("hidream_edit.queue.postgres").joinpath("migrations"))[-1]
     _, found = examined(tmp_path, "--model", "null", "--database", url)
-    assert found["database"] == ("ok", "PostgreSQL is empty; the first start makes schema 11")
+    assert found["database"] == ("ok", f"PostgreSQL is empty; the first start makes schema {newest}")
     PostgresStore(url).close()
     _, found = examined(tmp_path, "--model", "null", "--database", url)
     assert found["database"][0] == found["clock"][0] == "ok"

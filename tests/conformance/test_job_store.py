@@ -504,3 +504,17 @@ def test_a_webhook_that_failed_counts_by_whether_it_is_tried_again(store: JobSto
         store.record_attempt(delivery, DeliveryAttempt(3.0, 0.1, 500, error), next_at=next_at)
     failures = {one.label: one.number for one in store.measures() if one.name == "webhook_failures"}
     assert failures == {"tried_again": 1, "given_up": 1}
+
+
+def test_a_try_that_was_overtaken_is_written_down_and_decides_nothing(store: JobStore) -> None:
+    submit(store, "a", webhook_url="https://x")
+    store.complete("a", token(claim(store)), {}, now=2)
+    slow = store.claim_delivery(now=3, lease_seconds=9)
+    fast = store.claim_delivery(now=20, lease_seconds=9)
+    assert slow is not None
+    assert fast is not None
+    store.record_attempt(fast, DeliveryAttempt(21, 0.1, 200, None), next_at=None)
+    store.record_attempt(slow, DeliveryAttempt(22, 19.0, None, "no answer"), next_at=30.0)
+    assert store.claim_delivery(now=9e9, lease_seconds=9) is None
+    assert [one.error for one in store.attempts("a")] == ["no answer", None]
+    assert [one.state for one in store.deliveries(9)] == ["delivered"]

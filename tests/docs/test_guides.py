@@ -27,7 +27,7 @@ from hidream_edit.cli.main import app
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*(ROOT / "docs" / "guides").glob("*.md"), *(ROOT / "docs" / "concepts").glob("*.md")])
 NODE_MODULES = ROOT / "tests" / "acceptance" / "js" / "node_modules"
-GPU = "# needs a GPU"
+NEEDS = "# needs "  # a GPU, Docker…: begins a block that is read word by word instead
 RUN = ("sh", "python", "js")
 SHOWN = ("text", "json", "yaml", "toml", "ini", "promql")  # nothing to run
 
@@ -59,9 +59,9 @@ class Reader:
         self._proxy: ConnectProxy | None = None
 
     def read(self, block: Block) -> None:
-        if block.code.startswith(GPU) and block.language == "python":
+        if block.code.startswith(NEEDS) and block.language == "python":
             compile(block.code, "a block for a GPU", "exec")
-        elif block.code.startswith(GPU):
+        elif block.code.startswith(NEEDS):
             for line in block.code.splitlines()[1:]:
                 check_command(line)
         elif block.language == "sh":

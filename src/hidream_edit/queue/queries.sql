@@ -143,8 +143,11 @@ UPDATE deliveries SET state = 'pending', due_at = :now WHERE job_id = :job_id;
 INSERT INTO delivery_attempts (job_id, number, at, seconds, status, error)
 VALUES (:job_id, :number, :at, :seconds, :status, :error);
 
--- settle_delivery: done, given up, or due again.
-UPDATE deliveries SET state = :state, due_at = :due_at WHERE job_id = :job_id;
+-- delivery_of_job: whether there is one.
+SELECT job_id FROM deliveries WHERE job_id = :job_id;
+
+-- settle_delivery: done, given up, or due again, as its newest try says.
+UPDATE deliveries SET state = :state, due_at = :due_at WHERE job_id = :job_id AND attempt = :number;
 
 -- attempts_of_delivery: all tries.
 SELECT * FROM delivery_attempts WHERE job_id = :job_id ORDER BY number;

@@ -326,11 +326,13 @@ class SqlStore(ABC):
         values = {"job_id": delivery.job_id, "number": delivery.attempt, "state": state, "due_at": next_at}
         values |= {"at": attempt.at, "seconds": attempt.seconds, "status": attempt.status, "error": attempt.error}
         with self.writing():
-            if self.execute("settle_delivery", **values):
-                self.execute("insert_attempt", **values)
-                if attempt.error is not None:
-                    outcome = GIVEN_UP if next_at is None else TRIED_AGAIN
-                    self._measure([observed(WEBHOOK_FAILURES, label=outcome)])
+            if self._one("delivery_of_job", job_id=delivery.job_id) is None:
+                return
+            self.execute("insert_attempt", **values)
+            # A try that was overtaken by another sender is written down, and decides nothing any more.
+            if self.execute("settle_delivery", **values) and attempt.error is not None:
+                outcome = GIVEN_UP if next_at is None else TRIED_AGAIN
+                self._measure([observed(WEBHOOK_FAILURES, label=outcome)])
 
     def attempts(self, job_id: str) -> list[DeliveryAttempt]:
         rows = self._all("attempts_of_delivery", job_id=job_id)

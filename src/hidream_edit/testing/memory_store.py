@@ -42,7 +42,7 @@ class MemoryStore:
         self._events: dict[str, list[Event]] = {}
         self._runners: dict[str, RunnerFacts] = {}
         self._deliveries: dict[str, tuple[str, int, float | None]] = {}  # address, attempt, when it is due
-        self._attempts: dict[str, list[DeliveryAttempt]] = {}
+        self._attempts: dict[str, dict[int, DeliveryAttempt]] = {}
         self._measures: list[Observation] = []
         self._sequence = self._revision = self._turn = 0
 
@@ -287,16 +287,21 @@ class MemoryStore:
         with self._lock:
             if delivery.job_id not in self._deliveries:
                 return
-            due = None if attempt.error is None else next_at
-            self._deliveries[delivery.job_id] = (delivery.url, delivery.attempt, due)
-            self._attempts.setdefault(delivery.job_id, []).append(attempt)
+            self._attempts.setdefault(delivery.job_id, {})[delivery.attempt] = attempt
+            url, newest, _ = self._deliveries[delivery.job_id]
+            if delivery.attempt != newest:
+                return
+            self._deliveries[delivery.job_id] = (url, newest, None if attempt.error is None else next_at)
             if attempt.error is not None:
                 outcome = GIVEN_UP if next_at is None else TRIED_AGAIN
                 self._measures = added([*self._measures, observed(WEBHOOK_FAILURES, label=outcome)])
 
     def attempts(self, job_id: str) -> list[DeliveryAttempt]:
         with self._lock:
-            return list(self._attempts.get(job_id, ()))
+            return self._tries(job_id)
+
+    def _tries(self, job_id: str) -> list[DeliveryAttempt]:
+        return [attempt for _, attempt in sorted(self._attempts.get(job_id, {}).items())]
 
     def deliveries(self, limit: int) -> list[DeliveryState]:
         with self._lock:
@@ -305,7 +310,7 @@ class MemoryStore:
                 if job.id not in self._deliveries:
                     continue
                 url, attempt, due_at = self._deliveries[job.id]
-                error = next((one.error for one in reversed(self._attempts.get(job.id, []))), None)
+                error = next((one.error for one in reversed(self._tries(job.id))), None)
                 state = "pending" if due_at is not None else "delivered" if error is None else "failed"
                 states.append(DeliveryState(job.id, url, state, attempt, due_at, error))
             return states[:limit]
