@@ -273,6 +273,25 @@ def test_a_server_with_keys_asks_for_one_and_keeps_it_in_the_tab(start: Start) -
         assert credential in json.dumps(page.evaluate("({...sessionStorage})"))
 
 
+def test_private_files_are_seen_by_their_owner_and_found_again_after_a_reload(start: Start) -> None:
+    server = start(HIDREAM_EDIT_SERVER_PRIVATE_FILES="true")
+    server.wait_until_ready()
+    credential = _new_key(server, "use")
+    loaded = "document.querySelector('before-after img')?.naturalWidth > 0"
+    with browser_page(server, may_fail=True) as page:
+        page.click("text=Enter a key")
+        page.fill("#key", credential)
+        page.click("text=Use it")
+        ask(page, "anything")
+        page.wait_for_selector("#result:not([hidden])")
+        until(page, loaded)
+        assert "signature=" in page.get_attribute("before-after img", "src")
+        page.reload()
+        page.wait_for_selector("#result:not([hidden])")
+        until(page, loaded)
+        until(page, "document.querySelector('#history img')?.naturalWidth > 0")
+
+
 def test_earlier_edits_are_found_and_come_a_page_at_a_time(start: Start) -> None:
     server = start()
     server.wait_until_ready()

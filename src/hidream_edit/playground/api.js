@@ -59,6 +59,13 @@ export async function upload(file) {
   return place.file_url;
 }
 
+// An address that an <img> can load: of a private file, a signed one.
+export async function viewable(url) {
+  const here = new URL(url, location);
+  if (here.origin !== location.origin || here.search || (await fetch(here, { method: "HEAD" })).ok) return url;
+  return (await json(`${here.pathname}/sign`, asJson({}))).url;
+}
+
 export async function submit(input) {
   const options = asJson(input);
   options.headers["x-hidream-previews"] = "1";

@@ -53,8 +53,8 @@ async function open(id) {
   result.hide();
   composer.isBusy = true;
   running.begin("Looking …", { canCancel: true });
-  const asked = remembered(id);
-  if (asked && !composer.hasSource) composer.use(asked.url);
+  const asked = await recalled(id);
+  if (asked && !composer.hasSource) composer.use(asked.url, asked.viewable);
   if (asked && !composer.words) composer.words = asked.input.edit_instruction;
   try {
     for await (const status of api.follow(id, stopped.signal)) running.tell(status);
@@ -68,6 +68,12 @@ async function open(id) {
     $("canvas").replaceChildren(element("p", { className: "waiting", textContent: problem.status === CANCELLED ? "Cancelled." : "No picture came of this." }));
   }
   history.reload();
+}
+
+// What this browser remembers of a request, and an address at which its source can be seen.
+async function recalled(id) {
+  const asked = remembered(id);
+  return asked && { ...asked, viewable: await api.viewable(asked.url).catch(() => asked.url) };
 }
 
 function leave(problem = null) {

@@ -48,8 +48,9 @@ export class Composer {
     return { edit_instruction: this.words, image_url: this.#source.url, ...this.#fields?.values() };
   }
 
-  use(url) {
-    this.#setSource({ shown: url, url });
+  // `viewable` is an address that an <img> can load, where it is another.
+  use(url, viewable = url) {
+    this.#setSource({ shown: viewable, url });
   }
 
   describe(schema) {

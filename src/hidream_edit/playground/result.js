@@ -23,10 +23,10 @@ export class Result {
     $("result").hidden = true;
   }
 
-  // `asked` is what this browser remembers of the request: {url, input}, or nothing.
+  // `asked` is what this browser remembers of the request: {viewable, input}, or nothing.
   show(id, output, asked) {
     this.#output = output;
-    this.source = asked?.url ?? null;
+    this.source = asked?.viewable ?? null;
     this.input = asked?.input ?? { edit_instruction: output.prompt, image_url: "…" };
     $("result").hidden = false;
     $("strip").hidden = output.images.length < 2;
