@@ -30,7 +30,7 @@ $(STAMPS)/serve: $(STAMPS)/engine
 	touch $@
 
 $(STAMPS)/dev: $(STAMPS)/engine
-	$(PIP) --editable '.[engine,postgres,s3,serve,training]' $$($(BIN)/python scripts/dependency_group.py dev)
+	$(PIP) --editable '.[engine,otel,postgres,s3,serve,training]' $$($(BIN)/python scripts/dependency_group.py dev)
 	touch $@
 
 # The official JavaScript client, for the tests that drive it; without Node they say so and are passed over.

@@ -85,6 +85,24 @@ class RunnerSettings(BaseSettings):
     metrics_port: int | None = Field(default=None, ge=0, le=65535, description="Its port; none is opened when unset.")
 
 
+class TraceSettings(BaseSettings):
+    """Where traces go. The names are OpenTelemetry's own, and its library reads the rest of them."""
+
+    model_config = SettingsConfigDict(env_prefix="OTEL_", frozen=True, extra="ignore")
+
+    exporter_otlp_endpoint: str | None = Field(
+        default=None, description="Address of a collector that speaks OTLP over HTTP; no traces when unset."
+    )
+    exporter_otlp_traces_endpoint: str | None = Field(default=None, description="The same, with its path; wins.")
+    sdk_disabled: str = Field(default="", description="true: no traces, whatever else is set.")
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether a collector is named."""
+        is_named = bool(self.exporter_otlp_endpoint or self.exporter_otlp_traces_endpoint)
+        return is_named and self.sdk_disabled.strip().lower() != "true"
+
+
 class NullEngineSettings(BaseSettings):
     """The engine without weights (``--model null``)."""
 

@@ -33,6 +33,7 @@ from hidream_edit.queue.submitter import Submitter
 from hidream_edit.queue.watcher import Watcher
 from hidream_edit.runner.runner import Runner, RunnerLimits
 from hidream_edit.telemetry.meters import Meters
+from hidream_edit.telemetry.traces import NO_TRACES, Tracer
 from hidream_edit.testing import NullEngine
 from hidream_edit.webhooks.sender import WebhookSender
 from hidream_edit.webhooks.signing import key_set, new_private_key
@@ -54,6 +55,7 @@ class Server:
         with_runner: bool = True,
         upload_bytes_max: int = 40_000_000,
         tls: DevTls | None = None,
+        tracer: Tracer = NO_TRACES,
     ) -> None:
         self.store_file = folder / "jobs.sqlite3"
         self.store = SqliteStore(self.store_file, synchronous="normal")
@@ -70,6 +72,7 @@ class Server:
             clock=time.time,
             links=LINKS,
             meters=meters,
+            tracer=tracer,
             limits=ApiLimits(
                 body_bytes_max=2_000_000,
                 upload_bytes_max=upload_bytes_max,
@@ -84,6 +87,7 @@ class Server:
             lambda job: webhook_body(job, self.blobs, LINKS, now=time.time()),
             webhook_key,
             allowed_networks=("127.0.0.0/8",),
+            tracer=tracer,
         )
         self.sender.start()
         self._uvicorn = uvicorn.Server(
@@ -109,7 +113,12 @@ class Server:
         self.maintenance.start()
         reader = SourceReader(self.blobs, DownloadLimits(), clock=time.time)
         self.runner = Runner(
-            self.store, self.blobs, engine or NullEngine(), reader, limits=RunnerLimits(look_seconds=0.05)
+            self.store,
+            self.blobs,
+            engine or NullEngine(),
+            reader,
+            limits=RunnerLimits(look_seconds=0.05),
+            tracer=tracer,
         )
         self._runner_thread = threading.Thread(target=self.runner.run)
         if with_runner:

@@ -67,6 +67,18 @@ def test_a_job_is_what_was_submitted(store: JobStore) -> None:
     assert (job.priority, job.webhook_url, job.wants_previews, job.keep_seconds) == (1, "https://x", True, 7)
 
 
+def test_where_the_spans_of_a_job_belong_stays_with_it_to_its_end(store: JobStore) -> None:
+    place = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    assert store.submit(new("a", traceparent=place), now=0).traceparent == place
+    job = claim(store)
+    store.hand_back("a", token(job), now=2)
+    job = claim(store, now=3)
+    assert job.traceparent == store.complete("a", token(job), {}, now=4).traceparent == store.get("a").traceparent
+    assert store.get("a").traceparent == place
+    submit(store, "b")
+    assert store.get("b").traceparent is None
+
+
 def test_inputs_which_may_be_megabytes_come_with_a_claim_and_are_left_out_of_what_many_follow(store: JobStore) -> None:
     submit(store, "a")
     assert claim(store).input == store.get("a").input == INPUT

@@ -33,6 +33,7 @@ from hidream_edit.api import (
 from hidream_edit.api.doors import Doors
 from hidream_edit.api.request_ids import RequestIds
 from hidream_edit.api.services import Services
+from hidream_edit.api.traces import Traces
 from hidream_edit.api.uploads import Uploads
 from hidream_edit.domain.errors import HidreamEditError
 
@@ -88,6 +89,9 @@ ROUTES = [
     Route(APP, run.run, methods=["POST"]),
     Route(f"{APP}/", run.run, methods=["POST"]),
 ]
+PATHS = {
+    route.endpoint: route.path for route in reversed(ROUTES) if isinstance(route, Route)
+}  # as they are written first
 
 
 def create_app(
@@ -118,6 +122,7 @@ def create_app(
                 expose_headers=wire.EXPOSED.split(", "),
             ),
             Middleware(Doors, bases=bases),
+            *([Middleware(Traces, tracer=services.tracer, paths=PATHS)] if services.tracer.is_on else []),
         ],
         exception_handlers={
             HidreamEditError: errors.answer,

@@ -18,6 +18,7 @@ from hidream_edit.domain.safety import UNCHECKED
 from hidream_edit.queue.submitter import Submitter
 from hidream_edit.queue.watcher import Watcher
 from hidream_edit.telemetry.meters import Meters
+from hidream_edit.telemetry.traces import NO_TRACES, Tracer
 
 APP_IDS = ("fal-ai/hidream-e1-full",)
 
@@ -59,6 +60,7 @@ class Services:
     links: Links
     defaults: Callable[[], EditDefaults] = EditDefaults  # of the model that runners have loaded
     meters: Meters = field(default_factory=Meters)
+    tracer: Tracer = NO_TRACES
     limits: ApiLimits = field(default_factory=ApiLimits)
     file_hosts: frozenset[str] = frozenset(HOSTS)  # names that our files may go under
 

@@ -16,6 +16,7 @@ from hidream_edit.api.auth import Caller
 from hidream_edit.api.errors import BadRequest
 from hidream_edit.api.links import FILES_PATH
 from hidream_edit.api.services import services_of, way_of
+from hidream_edit.api.traces import place_of
 from hidream_edit.domain.blobs import Access
 from hidream_edit.domain.edit_request import EditRequest
 from hidream_edit.domain.errors import BlobNotFound
@@ -136,6 +137,9 @@ async def submit(
     )
     if headers.get(wire.STORE_IO, "").strip() == NO:
         new = replace(new, instruction="", store_io=False, keep_seconds=min(new.keep_seconds, PRIVATE_SECONDS))
-    job = await services.submitter.submit(Submit(new, waiting_max, failure, caller.quota))
+    with services.tracer.begin("submit", place_of(request), kind="producer") as span:
+        new = replace(new, traceparent=span.traceparent)
+        job = await services.submitter.submit(Submit(new, waiting_max, failure, caller.quota))
+        span.note(request_id=job.id, state=job.state.value)
     services.watcher.seen(job)
     return job

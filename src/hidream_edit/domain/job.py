@@ -71,6 +71,7 @@ class NewJob:
     store_io: bool = True  # False: the input is deleted when the job ends, and the output soon after it was fetched
     access: Access = Access.ALLOW  # to the pictures that it makes
     instruction: str = ""  # to find it again by
+    traceparent: str | None = None  # where its spans belong
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +92,7 @@ class Job:
     store_io: bool = True
     access: Access = Access.ALLOW
     instruction: str = ""
+    traceparent: str | None = None
     webhook_url: str | None = None
     origin: str = ""
     idempotency_key: str | None = None

@@ -13,11 +13,11 @@ SELECT count(*) FROM jobs WHERE state = 'queued';
 -- insert_job: a new job at the end of its caller's line.
 INSERT INTO jobs (
     id, sequence, revision, caller, state, priority, turn, attempts_max, wants_previews, webhook_url, origin,
-    idempotency_key, queued_at, start_deadline, keep_seconds, store_io, access, instruction
+    idempotency_key, queued_at, start_deadline, keep_seconds, store_io, access, instruction, traceparent
 ) VALUES (
     :id, :sequence, :revision, :caller, 'queued', :priority, :turn, :attempts_max, :wants_previews, :webhook_url,
     :origin, :idempotency_key, :queued_at, :start_deadline, :keep_seconds, :store_io, :access,
-    :instruction
+    :instruction, :traceparent
 ) RETURNING *;
 
 -- insert_input: what it is to do.

@@ -124,6 +124,7 @@ class SqlStore(ABC):
             store_io=job.store_io,
             access=job.access.value,
             instruction=job.instruction,
+            traceparent=job.traceparent,
         )
         self.execute("insert_input", id=job.id, input=json.dumps(job.input))
         if submit.failure is not None:

@@ -14,7 +14,7 @@ from hidream_edit.domain.blobs import BlobFacts, BlobStore
 from hidream_edit.domain.edit_request import EditDone, EditEngine, EditRequest, EditStarted, StepDone
 from hidream_edit.domain.errors import BlobsUnavailable, FetchFailed, InputInvalid, LeaseLost, StoreUnavailable
 from hidream_edit.domain.interfaces import JobStore
-from hidream_edit.domain.job import EventLevel, Failure, Job
+from hidream_edit.domain.job import EventLevel, Failure, Job, JobState
 from hidream_edit.domain.measures import (
     EDIT_SECONDS,
     ENCODE_SECONDS,
@@ -29,6 +29,8 @@ from hidream_edit.domain.picture import Picture
 from hidream_edit.domain.safety import SafetyChecker, blackened
 from hidream_edit.pictures.isolated import Pictures
 from hidream_edit.runner.job_log import JobCancelled, JobLog
+from hidream_edit.runner.job_spans import JobSpans
+from hidream_edit.telemetry.traces import Span, Tracer
 from hidream_edit.version import __version__
 
 logger = logging.getLogger(__name__)
@@ -63,6 +65,7 @@ class Tools:
     safety: SafetyChecker | None
     tells_origin: bool  # whether files say which model, seed and settings made them
     hurry: threading.Event  # set: hand the job back at its next step
+    tracer: Tracer
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +85,7 @@ class Attempt:
         self.job_id, self.lease = job.id, str(job.lease_token)
         self._job, self._tools = job, tools
         self._log = JobLog(tools.store, job, self.lease, tools.clock)
+        self._spans = JobSpans(tools.tracer, job)
         self._measured: list[Observation] = []
         self._request: EditRequest | None = None
         self._outcome: Edited | Failure | JobCancelled | HandedBack | LeaseLost | None = None
@@ -108,10 +112,19 @@ class Attempt:
         Raises:
             StoreUnavailable: for longer than the lease; another attempt will follow.
         """
+        state: JobState | None = None
+        try:
+            state = self._ended()
+        finally:
+            self._spans.end(state)
+
+    def _ended(self) -> JobState | None:
+        """In which state the job is now; None where it is not ours any more."""
         store, job, outcome = self._tools.store, self._job, self._outcome
         if isinstance(outcome, Edited):
             try:
-                output = self._saved(outcome)
+                with self._spans.stage("save", images=len(outcome.pictures)):
+                    output = self._saved(outcome)
             except HandedBack as told:
                 outcome = told
             except Exception:
@@ -119,37 +132,41 @@ class Attempt:
                 outcome = BROKEN
             else:
                 measured = self._measured
-                self._write(lambda **fields: store.complete(job.id, self.lease, output, measured=measured, **fields))
-                return
+                return self._write(
+                    JobState.COMPLETED,
+                    lambda **fields: store.complete(job.id, self.lease, output, measured=measured, **fields),
+                )
         if isinstance(outcome, Failure):
             failure = outcome
-            self._write(lambda **fields: store.fail(job.id, self.lease, failure, **fields))
-        elif isinstance(outcome, JobCancelled):
-            self._write(lambda **fields: store.stop(job.id, self.lease, **fields))
-        elif isinstance(outcome, HandedBack):
-            self._write(lambda **fields: store.hand_back(job.id, self.lease, **fields))
-        else:
-            logger.warning("lost the lease of %s", job.id)
+            return self._write(JobState.FAILED, lambda **fields: store.fail(job.id, self.lease, failure, **fields))
+        if isinstance(outcome, JobCancelled):
+            return self._write(JobState.CANCELLED, lambda **fields: store.stop(job.id, self.lease, **fields))
+        if isinstance(outcome, HandedBack):
+            return self._write(JobState.QUEUED, lambda **fields: store.hand_back(job.id, self.lease, **fields))
+        logger.warning("lost the lease of %s", job.id)
+        return None
 
     def _measure(self, measure: Measure, value: float, label: str = "") -> None:
         self._measured.append(observed(measure, value, label))
 
-    def _write(self, write: Callable[..., object]) -> None:
+    def _write(self, state: JobState, write: Callable[..., object]) -> JobState | None:
         """A store that does not answer may be back before the lease is over, and the work of minutes need not be done
         again."""
         events, until = self._log.take(), time.monotonic() + self._tools.lease_seconds
-        while True:
-            try:
-                write(now=self._tools.clock(), events=events)
-            except LeaseLost as lost:
-                logger.warning("lost the lease of %s", lost.job_id)
-            except StoreUnavailable:
-                if time.monotonic() > until:
-                    raise
-                logger.warning("the store does not answer; trying again to write how a job ended")
-                time.sleep(RETRY_SECONDS)
-                continue
-            return
+        with self._spans.stage("complete", state=state.value):
+            while True:
+                try:
+                    write(now=self._tools.clock(), events=events)
+                except LeaseLost as lost:
+                    logger.warning("lost the lease of %s", lost.job_id)
+                    return None
+                except StoreUnavailable:
+                    if time.monotonic() > until:
+                        raise
+                    logger.warning("the store does not answer; trying again to write how a job ended")
+                    time.sleep(RETRY_SECONDS)
+                    continue
+                return state
 
     def _edited(self, request: EditRequest) -> Edited | Failure:
         tools, log, began = self._tools, self._log, time.monotonic()
@@ -157,12 +174,18 @@ class Attempt:
         if request.ignored_fields:
             unknown = ", ".join(request.ignored_fields)
             log.say(f"ignored, since this endpoint does not know them: {unknown}", EventLevel.WARN)
-        source = tools.pictures.decode(self._patiently(lambda: tools.read_source(request.image_url)))
+        with self._spans.stage("fetch source"):
+            data = self._patiently(lambda: tools.read_source(request.image_url))
+        with self._spans.stage("decode") as span:
+            source = tools.pictures.decode(data)
+            span.note(width=source.width, height=source.height)
+        del data
         decoded = time.monotonic()
         log.say(f"source read: {source.width}x{source.height}", seconds=round(decoded - began, 3))
         if any(self._flagged(request, [source])):
             return REFUSED
-        started, pictures = self._driven(request, source)
+        with self._spans.stage("edit", width=source.width, height=source.height) as span:
+            started, pictures = self._driven(request, source, span)
         self._measure(EDIT_SECONDS, time.monotonic() - decoded, step_group(started.steps_total))
         seconds, flagged = time.monotonic() - decoded, self._flagged(request, pictures)
         if any(flagged):
@@ -178,7 +201,7 @@ class Attempt:
         checker = self._tools.safety
         return checker.flagged(pictures) if checker is not None and request.enable_safety_checker else []
 
-    def _driven(self, request: EditRequest, source: Picture) -> tuple[EditStarted, tuple[Picture, ...]]:
+    def _driven(self, request: EditRequest, source: Picture, span: Span) -> tuple[EditStarted, tuple[Picture, ...]]:
         """Run the engine to its end, telling each step."""
         tools, log = self._tools, self._log
         started: EditStarted | None = None
@@ -189,6 +212,7 @@ class Attempt:
                 raise HandedBack
             if isinstance(progress, EditStarted):
                 started, step_began = progress, time.monotonic()
+                span.note(steps=progress.steps_total, images=progress.settings.num_images)
                 for warning in progress.warnings:
                     log.say(warning, EventLevel.WARN)
                 if request.enable_safety_checker and tools.safety is None:

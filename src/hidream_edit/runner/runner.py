@@ -21,6 +21,7 @@ from hidream_edit.pictures.isolated import Pictures, PicturesHere
 from hidream_edit.runner.attempt import Attempt, Tools
 from hidream_edit.runner.heartbeat import Heartbeat
 from hidream_edit.telemetry.logs import about
+from hidream_edit.telemetry.traces import NO_TRACES, Tracer
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +50,7 @@ class Runner:
         safety: SafetyChecker | None = None,
         tells_origin: bool = True,
         limits: RunnerLimits | None = None,
+        tracer: Tracer = NO_TRACES,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.id = f"runner-{uuid.uuid4().hex[:12]}"
@@ -58,7 +60,7 @@ class Runner:
         self._draining, self._hurry = threading.Event(), threading.Event()
         self._tools = Tools(
             store, blobs, engine, read_source, pictures or PicturesHere(), clock, self._limits.lease_seconds,
-            safety, tells_origin, self._hurry,
+            safety, tells_origin, self._hurry, tracer,
         )  # fmt: skip
         self._heartbeat = Heartbeat(
             store, self._limits.lease_seconds, self._limits.heartbeat_seconds, clock, self._announce

@@ -92,6 +92,7 @@ class MemoryStore:
             store_io=new.store_io,
             access=new.access,
             instruction=new.instruction,
+            traceparent=new.traceparent,
             webhook_url=new.webhook_url,
             origin=new.origin,
             idempotency_key=new.idempotency_key,

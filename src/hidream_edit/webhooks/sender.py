@@ -18,6 +18,7 @@ from hidream_edit.domain.job import Job
 from hidream_edit.outgoing.addresses import AddressRefused, Resolve, resolve
 from hidream_edit.outgoing.client import guarded_client, plain_url
 from hidream_edit.telemetry.logs import about
+from hidream_edit.telemetry.traces import NO_TRACES, Tracer
 from hidream_edit.webhooks.signing import signed_headers
 
 logger = logging.getLogger(__name__)
@@ -37,10 +38,11 @@ class WebhookSender:
         *,
         allowed_networks: tuple[str, ...] = (),
         resolve_host: Resolve = resolve,
+        tracer: Tracer = NO_TRACES,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._store, self._describe, self._private_key = store, describe, private_key
-        self._allowed, self._resolve, self._clock = allowed_networks, resolve_host, clock
+        self._allowed, self._resolve, self._tracer, self._clock = allowed_networks, resolve_host, tracer, clock
         self._stopped = threading.Event()
         self._threads = [threading.Thread(target=self._run, name=f"webhooks-{n}", daemon=True) for n in range(THREADS)]
 
@@ -80,6 +82,17 @@ class WebhookSender:
             job = self._store.get(delivery.job_id)
         except JobNotFound:
             return None, "the request was pruned", True
+        with self._tracer.begin(
+            "webhook", job.traceparent, kind="client", request_id=job.id, attempt=delivery.attempt
+        ) as span:
+            status, error, is_final = self._posted(delivery, job)
+            if status is not None:
+                span.note(status=status)
+            if error is not None:  # what it says may hold an address
+                span.failed("NoAnswer" if status is None else str(status))
+        return status, error, is_final
+
+    def _posted(self, delivery: Delivery, job: Job) -> tuple[int | None, str | None, bool]:
         # The same bytes at every try: keys are sorted, and nothing in it depends on the time.
         body = json.dumps(self._describe(job), sort_keys=True).encode()
         headers = {

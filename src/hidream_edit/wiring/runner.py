@@ -27,11 +27,20 @@ from hidream_edit.engine.known_models import is_cached
 from hidream_edit.outgoing.download import DownloadLimits
 from hidream_edit.pictures.isolated import IsolatedPictures
 from hidream_edit.runner.runner import Runner, RunnerLimits
-from hidream_edit.settings import ModelSettings, NullEngineSettings, RunnerSettings, SafetySettings, ServerSettings
+from hidream_edit.settings import (
+    ModelSettings,
+    NullEngineSettings,
+    RunnerSettings,
+    SafetySettings,
+    ServerSettings,
+    TraceSettings,
+)
 from hidream_edit.telemetry.meters import Meters
 from hidream_edit.telemetry.side_door import SideDoor
+from hidream_edit.telemetry.traces import Tracer
 from hidream_edit.testing import NullEngine
 from hidream_edit.wiring.server_parts import ServerParts, open_parts
+from hidream_edit.wiring.tracing import open_tracer
 
 if TYPE_CHECKING:
     from hidream_edit.engine.engine import Engine
@@ -124,8 +133,8 @@ def work(
     parts, meters = open_parts(settings), Meters()
     parts.store.stopwatch.tell = meters.store_took
     doing = _Doing()
-    with _side_door(shown, meters, doing):
-        _work(parts, settings, models, safety, doing, supervised=supervised)
+    with _side_door(shown, meters, doing), contextlib.closing(open_tracer(TraceSettings(), "runner")) as tracer:
+        _work(parts, settings, models, safety, tracer, doing, supervised=supervised)
     parts.close()
 
 
@@ -155,6 +164,7 @@ def _work(
     settings: ServerSettings,
     models: ModelSettings,
     safety: SafetySettings,
+    tracer: Tracer,
     doing: _Doing,
     *,
     supervised: bool,
@@ -183,6 +193,7 @@ def _work(
         safety=checker,
         tells_origin=settings.tell_origin,
         limits=limits,
+        tracer=tracer,
     )
     doing.state = lambda: runner.state
     ending = _Ending(runner, settings.grace_seconds)

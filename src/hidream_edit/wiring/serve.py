@@ -31,12 +31,14 @@ from hidream_edit.queue.maintenance import Maintenance
 from hidream_edit.queue.submitter import Submitter
 from hidream_edit.queue.watcher import Watcher
 from hidream_edit.runner.supervisor import Supervisor
-from hidream_edit.settings import ServerSettings
+from hidream_edit.settings import ServerSettings, TraceSettings
 from hidream_edit.telemetry.meters import Meters
+from hidream_edit.telemetry.traces import Tracer
 from hidream_edit.webhooks.sender import WebhookSender
 from hidream_edit.webhooks.signing import key_set
 from hidream_edit.wiring.dev_tls import existing
 from hidream_edit.wiring.server_parts import ServerParts, open_parts, read_secret, read_webhook_key
+from hidream_edit.wiring.tracing import open_tracer
 
 logger = logging.getLogger(__name__)
 
@@ -112,8 +114,11 @@ def serve(settings: ServerSettings, say: Callable[[str], None], runner_command: 
     try:
         has_keys = not parts.keys.is_empty()
         check_exposure(settings, has_keys=has_keys)
-        with asyncio.Runner(loop_factory=_fast_loop()) as runner:
-            runner.run(_serve(settings, parts, say, runner_command, has_keys=has_keys))
+        with (
+            contextlib.closing(open_tracer(TraceSettings(), "api")) as tracer,
+            asyncio.Runner(loop_factory=_fast_loop()) as runner,
+        ):
+            runner.run(_serve(settings, parts, tracer, say, runner_command, has_keys=has_keys))
     finally:
         parts.close()
 
@@ -130,6 +135,7 @@ def _fast_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
 async def _serve(
     settings: ServerSettings,
     parts: ServerParts,
+    tracer: Tracer,
     say: Callable[[str], None],
     runner_command: list[str] | None,
     *,
@@ -159,6 +165,7 @@ async def _serve(
         links=links,
         defaults=readiness.defaults,
         meters=meters,
+        tracer=tracer,
         limits=ApiLimits(
             result_keep_seconds=settings.keep_hours * 3600,
             file_access=Access.HIDE if settings.private_files else Access.ALLOW,
@@ -172,6 +179,7 @@ async def _serve(
         lambda job: webhook_body(job, parts.blobs, links, now=time.time()),
         webhook_key,
         allowed_networks=settings.allowed_networks,
+        tracer=tracer,
     )
     tls = existing(settings.folder) if settings.tls else None
     config = uvicorn.Config(

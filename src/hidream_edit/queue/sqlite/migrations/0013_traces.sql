@@ -1,0 +1,2 @@
+-- Where the spans of a job belong: the header `traceparent` of the W3C.
+ALTER TABLE jobs ADD COLUMN traceparent TEXT;
