@@ -112,7 +112,7 @@ $(STAMPS)/docs: docs/requirements.txt
 
 .PHONY: docs
 docs: $(STAMPS)/docs ## build the documentation as a site that asks no other host for anything, into site/
-	.venv-docs/bin/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict
 
 .PHONY: lint
 lint: setup
