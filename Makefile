@@ -101,6 +101,19 @@ bench-api: setup $(STAMPS)/peers ## latency and throughput of the API with an en
 benchmark-gpu: setup ## one denoising step at the real size, beside the library's class; needs a CUDA device with 140 GB
 	$(BIN)/python -W ignore benchmarks/transformer_step.py
 
+.PHONY: reference
+reference: setup ## write docs/reference from the code; a test holds them together
+	$(BIN)/python scripts/reference.py
+
+$(STAMPS)/docs: docs/requirements.txt
+	test -d .venv-docs || $(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/pip --disable-pip-version-check install --quiet --requirement docs/requirements.txt
+	mkdir -p $(STAMPS) && touch $@
+
+.PHONY: docs
+docs: $(STAMPS)/docs ## build the documentation as a site that asks no other host for anything, into site/
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict
+
 .PHONY: lint
 lint: setup
 	$(BIN)/ruff format --check .
@@ -132,4 +145,4 @@ lock: setup ## pin what is installed now
 
 .PHONY: clean
 clean: ## remove the environment and everything built
-	rm -rf $(VENV) .venv-peers $(STAMPS) dist build out .coverage htmlcov
+	rm -rf $(VENV) .venv-docs .venv-peers $(STAMPS) dist build out site .coverage htmlcov

@@ -5,8 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, SecretStr
+from pydantic import Field, JsonValue, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+def _unset(words: str) -> dict[str, JsonValue]:
+    """What an unset value means; docs/reference/settings.md says it in the place of the default."""
+    return {"unset": words}
 
 
 class ModelSettings(BaseSettings):
@@ -15,17 +20,25 @@ class ModelSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="HIDREAM_EDIT_", frozen=True, extra="ignore")
 
     model: str | None = Field(
-        None, description="Model folder, hub id, or `mini`, the bundled model, which is also taken when unset."
+        None, description="Model folder, hub id, or `mini`.", json_schema_extra=_unset("the bundled mini model")
     )
-    adapter: str | None = Field(None, description="E1 adapter file, where the model is HiDream-I1-Full.")
-    base: str | None = Field(
-        None, description="HiDream-I1-Full folder or id, for a refine stage after the full E1 folder."
-    )
+    adapter: str | None = Field(None, description="File of the E1 adapter, where the model is HiDream-I1-Full.")
+    base: str | None = Field(None, description="HiDream-I1-Full, for a refine stage after the full E1 folder.")
     text_encoder_4: str | None = Field(
-        None, description="Llama-3.1-8B-Instruct folder or id, where the model lacks it."
+        None,
+        description="Llama-3.1-8B-Instruct folder or hub id.",
+        json_schema_extra=_unset("the model's own folder"),
     )
-    device: str | None = Field(None, description="cpu, cuda, cuda:1…; the GPU where there is one when unset.")
-    dtype: str | None = Field(None, description="float32, bfloat16 or float16; by the device when unset.")
+    device: str | None = Field(
+        None,
+        description="`cpu`, `cuda`, `cuda:1`…",
+        json_schema_extra=_unset("the GPU where there is one, else `cpu`"),
+    )
+    dtype: str | None = Field(
+        None,
+        description="`float32`, `bfloat16`, `float16`.",
+        json_schema_extra=_unset("`bfloat16` on a GPU, `float32` on a CPU"),
+    )
 
 
 class DescriberSettings(BaseSettings):
@@ -34,12 +47,14 @@ class DescriberSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="HIDREAM_EDIT_DESCRIBER_", frozen=True, extra="ignore")
 
     url: str | None = Field(
-        None, description="Base address of an OpenAI-compatible API, such as http://localhost:8000/v1."
+        None,
+        description="Base address of an OpenAI-compatible API, such as `http://localhost:8000/v1`.",
+        json_schema_extra=_unset("none: not used"),
     )
     model: str = Field("default", description="Name of the model there.")
-    key: SecretStr | None = Field(None, description="Bearer token for it; never printed.")
+    key: SecretStr | None = Field(None, description="Bearer token for it; appears in no message.")
     timeout_seconds: float = Field(
-        30.0, gt=0, description="How long an answer may take before the edit goes on without it."
+        30.0, gt=0, description="Seconds after which the edit goes on without the description."
     )
 
 
@@ -50,9 +65,10 @@ class SafetySettings(BaseSettings):
 
     model: str | None = Field(
         None,
-        description="Image classifier, folder or hub id; Falconsai/nsfw_image_detection, where it is here, when unset.",
+        description="Image classifier, folder or hub id.",
+        json_schema_extra=_unset("`Falconsai/nsfw_image_detection`, where the hub's cache has it"),
     )
-    required: bool = Field(default=False, description="Do not start without a checker (--require-safety-checker).")
+    required: bool = Field(default=False, description="Do not start without a checker.")
 
 
 class S3Settings(BaseSettings):
@@ -61,11 +77,19 @@ class S3Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="HIDREAM_EDIT_S3_", frozen=True, extra="ignore")
 
     endpoint: str | None = Field(
-        default=None, description="Address of a server that speaks S3, where it is not Amazon's."
+        default=None, description="Address of another server that speaks S3.", json_schema_extra=_unset("Amazon's")
     )
-    region: str | None = Field(default=None, description="Region of the bucket; many servers take us-east-1.")
-    access_key_id: str | None = Field(default=None, description="Name of the access key.")
-    secret_access_key: SecretStr | None = Field(default=None, description="Its secret; never printed.")
+    region: str | None = Field(
+        default=None,
+        description="Region of the bucket; many servers take `us-east-1`.",
+        json_schema_extra=_unset("the environment's"),
+    )
+    access_key_id: str | None = Field(
+        default=None, description="Name of the access key.", json_schema_extra=_unset("the environment's")
+    )
+    secret_access_key: SecretStr | None = Field(
+        default=None, description="Its secret; appears in no message.", json_schema_extra=_unset("the environment's")
+    )
 
 
 class LogSettings(BaseSettings):
@@ -73,7 +97,11 @@ class LogSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="HIDREAM_EDIT_LOG_", frozen=True, extra="ignore")
 
-    format: Literal["text", "json"] = Field("text", description="Words for a person, or a JSON object per line.")
+    format: Literal["text", "json"] = Field(
+        "text",
+        description="Of `serve` and `runner`: `text`, or `json` for one object per line with `time`, `level`, "
+        "`logger`, `message` and, where known, `request_id` and `job_id`.",
+    )
 
 
 class RunnerSettings(BaseSettings):
@@ -81,8 +109,15 @@ class RunnerSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="HIDREAM_EDIT_RUNNER_", frozen=True, extra="ignore")
 
-    metrics_host: str = Field(default="127.0.0.1", description="Address for /metrics and /health of a runner.")
-    metrics_port: int | None = Field(default=None, ge=0, le=65535, description="Its port; none is opened when unset.")
+    metrics_port: int | None = Field(
+        default=None,
+        ge=0,
+        le=65535,
+        description="Port on which a runner answers `/metrics`, `/health/live` and `/health/ready`; only one "
+        "runner per port.",
+        json_schema_extra=_unset("none: not opened"),
+    )
+    metrics_host: str = Field(default="127.0.0.1", description="Address of that port; it asks for no key.")
 
 
 class TraceSettings(BaseSettings):
@@ -108,7 +143,7 @@ class NullEngineSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="HIDREAM_EDIT_NULL_", frozen=True, extra="ignore")
 
-    seconds_per_step: float = Field(default=0.0, ge=0, description="How long each of its steps takes.")
+    seconds_per_step: float = Field(default=0.0, ge=0, description="Seconds that each of its steps takes.")
 
 
 class ServerSettings(BaseSettings):
@@ -116,48 +151,72 @@ class ServerSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="HIDREAM_EDIT_SERVER_", frozen=True, extra="ignore")
 
-    host: str = Field("127.0.0.1", description="Address to listen on.")
+    host: str = Field("127.0.0.1", description="Address to listen on; any other than loopback asks for keys first.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
     data: str = Field("~/.local/share/hidream-edit", description="Folder of jobs, files and the secret.")
     database: SecretStr | None = Field(
-        None, description="postgresql:// address; a SQLite file in the data folder when unset. May hold a password."
-    )
-    synchronous: Literal["full", "normal"] = Field(
-        "full", description="full: a submit is on disk when it is answered; normal: faster, may lose the last moments."
+        None,
+        description="`postgresql://` address, for several machines; may hold a password, which appears in no message.",
+        json_schema_extra=_unset("a SQLite file in the data folder"),
     )
     blobs: str | None = Field(
-        None, description="s3://bucket/prefix of files and results; a folder in the data folder when unset."
+        None,
+        description="`s3://bucket/prefix` of uploads and results, for several machines; see [S3](#s3).",
+        json_schema_extra=_unset("a folder in the data folder"),
     )
-    private_files: bool = Field(
-        False,
-        description="Files open to their owner's key and to signed addresses only, where a request says nothing else.",
-    )
-    bytes_max: int | None = Field(
-        None, ge=1, description="Bytes that a key may store, where it has no number of its own; no limit when unset."
+    synchronous: Literal["full", "normal"] = Field(
+        "full",
+        description="`full`: a submit is on disk when it is answered; `normal`: faster, may lose the last moments at a "
+        "power cut.",
     )
     secret: SecretStr | None = Field(
-        None, description="Signs tokens and upload addresses; kept in the data folder when unset."
+        None,
+        description="Signs tokens and upload addresses; appears in no message.",
+        json_schema_extra=_unset("a file in the data folder"),
     )
     tls: bool = Field(False, description="Speak TLS with the certificate that `hidream-edit dev-tls` made.")
     open_to_all: bool = Field(False, description="Serve other machines although no key exists.")
-    bases: tuple[str, ...] = Field((), description="Domains whose run., queue., rest. and files. names lead here.")
+    bases: tuple[str, ...] = Field(
+        (), description="Domains (a JSON list) whose `run.`, `queue.`, `rest.` and `files.` names lead here."
+    )
     allowed_networks: tuple[str, ...] = Field(
-        (), description="Networks that image_url may name although they are not public, such as 192.168.1.0/24."
+        (),
+        description='Networks (a JSON list, such as `["192.168.1.0/24"]`) that `image_url` and webhooks may name '
+        "although they are not public.",
     )
     tell_origin: bool = Field(
         default=True, description="Write into each picture which version, model, seed and settings made it."
     )
     rate_per_minute: float | None = Field(
-        None, gt=0, description="Requests per minute of a key that has no rate of its own; no limit when unset."
+        None,
+        gt=0,
+        description="Requests per minute of a key that has no rate of its own (`keys create --rate`).",
+        json_schema_extra=_unset("no limit"),
     )
     concurrent_max: int | None = Field(
-        None, ge=1, description="Requests of a key that wait or run at a time; no limit when unset."
+        None,
+        ge=1,
+        description="Requests of a key that wait or run at a time, where it has no number of its own "
+        "(`keys create --concurrent`).",
+        json_schema_extra=_unset("no limit"),
+    )
+    bytes_max: int | None = Field(
+        None,
+        ge=1,
+        description="Bytes that a key may store, where it has no number of its own (`keys create --store`, in "
+        "megabytes); counts results too, refuses uploads only.",
+        json_schema_extra=_unset("no limit"),
+    )
+    private_files: bool = Field(
+        False,
+        description="Files open to their owner's key and to signed addresses only, where a request says nothing else "
+        "(`initial_acl`).",
     )
     keep_hours: float = Field(24.0, gt=0, description="Hours for which results can be fetched.")
     grace_seconds: float = Field(30.0, ge=0, description="Seconds that a running edit has to finish at shutdown.")
+    hand_back_seconds: float = Field(5.0, ge=0, description="Seconds to hand it back to the queue after that.")
     lease_seconds: float = Field(30.0, gt=0, description="Seconds after which a silent runner's job goes to another.")
     heartbeat_seconds: float = Field(5.0, gt=0, description="Seconds between two signs of life of a runner.")
-    hand_back_seconds: float = Field(5.0, ge=0, description="Seconds to hand it back after that.")
 
     @property
     def folder(self) -> Path:

@@ -190,11 +190,23 @@ def input_schema(defaults: EditDefaults) -> dict[str, Any]:
 
 def _output_schema() -> dict[str, Any]:
     properties: dict[str, Any] = {
-        "images": {"type": "array", "items": {"$ref": "#/components/schemas/Image"}},
-        "timings": {"type": "object", "additionalProperties": {"type": "number"}},
-        "seed": {"type": "integer"},
-        "has_nsfw_concepts": {"type": "array", "items": {"type": "boolean"}},
-        "prompt": {"type": "string"},
+        "images": {
+            "type": "array",
+            "items": {"$ref": "#/components/schemas/Image"},
+            "description": "The pictures, in the order of their seeds.",
+        },
+        "timings": {
+            "type": "object",
+            "additionalProperties": {"type": "number"},
+            "description": "Seconds; `inference` is the time on the device.",
+        },
+        "seed": {"type": "integer", "description": "The seed that was used; chosen when it was left out."},
+        "has_nsfw_concepts": {
+            "type": "array",
+            "items": {"type": "boolean"},
+            "description": "For each picture whether it was flagged, and is black; empty without a checker.",
+        },
+        "prompt": {"type": "string", "description": "The words that the model was given."},
     }
     return {
         "title": f"{NAME}Output",
@@ -207,10 +219,10 @@ def _output_schema() -> dict[str, Any]:
 
 def _image_schema() -> dict[str, Any]:
     properties: dict[str, Any] = {
-        "url": {"type": "string"},
-        "width": {"type": "integer"},
-        "height": {"type": "integer"},
-        "content_type": {"type": "string", "default": "image/jpeg"},
+        "url": {"type": "string", "description": "Where it lies, or a data URI with `sync_mode`."},
+        "width": {"type": "integer", "description": "In pixels."},
+        "height": {"type": "integer", "description": "In pixels."},
+        "content_type": {"type": "string", "default": "image/jpeg", "description": "`image/jpeg` or `image/png`."},
     }
     return {
         "title": "Image",

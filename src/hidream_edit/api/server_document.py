@@ -20,10 +20,11 @@ REQUESTS = f"/queue/{APP}/requests/{{request_id}}"
 UPLOAD = "/storage/upload/{blob_id}"
 FILE = "/files/b/{blob_id}/{name}"
 MULTIPART = f"{FILE}/multipart/{{upload_id}}"
+TEXT, WHOLE = {"type": "string"}, {"type": "integer"}
 OUTCOMES = {
-    "400": "The picture cannot be fetched, or a header cannot be read.",
+    "400": "A header or parameter cannot be read, or it is too early or too late for this.",
     "401": "No valid key.",
-    "413": "The body is larger than allowed.",
+    "413": "More bytes than allowed, or than the key may store.",
     "422": "Something is wrong with the input; `detail` names the field.",
     "499": "The caller cancelled it.",
     "500": "The edit failed.",
@@ -39,10 +40,49 @@ HEADERS = {
         "JSON with expiration_duration_seconds and initial_acl",
         {"type": "string"},
     ),
+    wire.FILE_NAME: ("name that the file's address ends with", TEXT),
     wire.PREVIEWS: ("1: make previews while it runs, on the queue too", {"type": "string"}),
     "x-fal-idempotency-key": ("the same caller and key give the same request", {"type": "string"}),
 }
-TEXT, WHOLE = {"type": "string"}, {"type": "integer"}
+SUMMARIES = {
+    "run": "Edit, and answer when it is done.",
+    "stream": "Edit, and send previews while it runs; the last event is the output.",
+    "submit": "Put a request on the queue, durably.",
+    "status": "Where a request stands.",
+    "statusStream": "Tell each change of a request until it has ended.",
+    "cancel": "Cancel a request: at once while it waits, at its next step while it runs.",
+    "result": "The output of a request that has ended, or why there is none.",
+    "response": "The same.",
+    "initiateUpload": "Ask for a place for a file.",
+    "initiateMultipart": "Ask for a place for a file in parts.",
+    "putUpload": "Send the file to its place.",
+    "putPart": "Send a part.",
+    "completeMultipart": "Put the parts together.",
+    "storageToken": "A token for uploads straight to the files.",
+    "upload": "Upload a file in one call.",
+    "beginMultipart": "Begin an upload in parts.",
+    "putDirectPart": "Send a part.",
+    "completeDirect": "Put the parts together.",
+    "download": "Fetch a file, whole or a range of it.",
+    "sign": "An address that opens a private file for a while; for its owner.",
+    "token": "A token for a browser, which ends by itself.",
+    "realtimeToken": "A token for a realtime socket.",
+    "models": "The listing of models, as the platform gives it.",
+    "queueDocument": "OpenAPI of the queue, as the platform gives it.",
+    "about": "The version, and the loaded model with its device and examples.",
+    "requests": "The caller's own requests, newest first.",
+    "playground": "The web page.",
+    "adminPage": "The owner's web page.",
+    "playgroundFile": "A file of these pages.",
+    "redeliver": "Call a webhook again; for keys with the scope admin.",
+    "overview": "Runners, requests, keys and webhooks; for keys with the scope admin.",
+    "serverDocument": "OpenAPI of this server.",
+    "health": "The process answers.",
+    "live": "The process answers.",
+    "ready": "Whether a runner works on jobs.",
+    "metrics": "Numbers for Prometheus: to programs on this machine, and to keys with the scope admin.",
+    "keySet": "The public key that webhooks are signed with.",
+}
 Schema = dict[str, Any]
 
 
@@ -73,13 +113,18 @@ def server_document(origin: str, defaults: EditDefaults) -> Schema:
         "servers": [{"url": origin}],
         "security": [{"apiKeyAuth": []}, {}],
         "components": components,
-        "paths": {**_edit_paths(), **_upload_paths(), **_file_paths(), **_other_paths()},
+        "paths": {
+            **_under("Edits", _edit_paths()),
+            **_under("Uploads", _upload_paths()),
+            **_under("Files", _file_paths()),
+            **_under("Tokens, pages and the owner", _other_paths()),
+        },
     }
 
 
 def _edit_paths() -> dict[str, Schema]:
     edit = _json_body(_reference(f"{NAME}Input"))
-    headers = [_header(name) for name in HEADERS]
+    headers = [_header(name) for name in HEADERS if name != wire.FILE_NAME]
     queries = [
         _query("fal_webhook", "address that is told of the end", TEXT),
         _query("fal_max_queue_length", "refuse when more requests wait", {"type": "integer", "minimum": 0}),
@@ -110,14 +155,18 @@ def _edit_paths() -> dict[str, Schema]:
             )
         },
         REQUESTS: {"get": result},
-        f"{REQUESTS}/response": {"get": {**result, "operationId": "response"}},
+        f"{REQUESTS}/response": {"get": {**result, "operationId": "response", "summary": SUMMARIES["response"]}},
     }
 
 
 def _upload_paths() -> dict[str, Schema]:
     begin = _json_body({"type": "object", "properties": {"content_type": TEXT, "file_name": TEXT}})
     promised = {"type": "object", "required": ["upload_url", "file_url"], "properties": {}}
-    blob, number, secret = _path_parameter("blob_id"), _path_parameter("number", WHOLE), _query("token", "secret", TEXT)
+    blob, number, secret = (
+        _path_parameter("blob_id"),
+        _path_parameter("number", WHOLE),
+        _query("token", "the secret of the place", TEXT),
+    )
     stored = {"type": "object", "properties": {"file_url": TEXT, "access_url": TEXT}}
     refused = ("400", "404", "413", "422")
     return {
@@ -152,7 +201,7 @@ def _file_paths() -> dict[str, Schema]:
     signed = [_query("expires", "end of a signed address, Unix seconds", TEXT), _query("signature", "its proof", TEXT)]
     lifetime = {"type": "object", "properties": {"expiration_seconds": {"type": "number", "maximum": LINK_SECONDS_MAX}}}
     link = {"type": "object", "required": ["url", "expires_at"], "properties": {"url": TEXT, "expires_at": TEXT}}
-    named = [{"name": wire.FILE_NAME, "in": "header", "required": False, "schema": TEXT}, _lifecycle()]
+    named = [_header(wire.FILE_NAME), _lifecycle()]
     return {
         "/files/upload": {"post": _call("upload", _answers(access, "400", "401", "413", "422"), named, _bytes_body())},
         "/files/upload/multipart": {"post": _call("beginMultipart", _answers(access, "401"), named)},
@@ -175,7 +224,7 @@ def _other_paths() -> dict[str, Schema]:
     token_refused = ("400", "401", "413", "422")
     ready = {"200": _answer("Ready.", anything), "503": _answer("Not ready; `status` says why.", anything)}
     numbers = {"200": {"description": "For Prometheus.", "content": {"text/plain": {"schema": TEXT}}}}
-    endpoint = _query("endpoint_id", "of the endpoint", TEXT)
+    endpoint = _query("endpoint_id", "of which endpoint", TEXT)
     pages = [
         _query("limit", "how many", {"type": "integer", "minimum": 1, "maximum": PAGE_MAX}),
         _query("before", "as the last page said", WHOLE),
@@ -184,7 +233,11 @@ def _other_paths() -> dict[str, Schema]:
     return {
         "/tokens/": {"post": _call("token", _answers(_reference("Token"), *token_refused), body=lifetime)},
         "/tokens/realtime": {"post": _call("realtimeToken", _answers(anything, *token_refused), body=lifetime)},
-        "/v1/models": {"get": _call("models", _answers(anything), [endpoint, _query("expand", "openapi-3.0", TEXT)])},
+        "/v1/models": {
+            "get": _call(
+                "models", _answers(anything), [endpoint, _query("expand", "openapi-3.0: with its OpenAPI", TEXT)]
+            )
+        },
         "/api/openapi/queue/openapi.json": {"get": _call("queueDocument", _answers(anything, "404"), [endpoint])},
         "/v1/about": {"get": _call("about", _answers(anything))},
         "/v1/requests": {"get": _call("requests", _answers(anything, "400", "401"), pages)},
@@ -214,10 +267,17 @@ def _other_paths() -> dict[str, Schema]:
     }
 
 
+def _under(tag: str, paths: dict[str, Schema]) -> dict[str, Schema]:
+    return {
+        path: {method: {"tags": [tag], **call} for method, call in methods.items()} for path, methods in paths.items()
+    }
+
+
 def _call(
     operation: str, responses: Schema, parameters: list[Schema] | None = None, body: Schema | None = None
 ) -> Schema:
-    call: Schema = {"operationId": operation, "parameters": parameters or [], "responses": responses}
+    call: Schema = {"operationId": operation, "summary": SUMMARIES[operation], "parameters": parameters or []}
+    call["responses"] = responses
     return call if body is None else call | {"requestBody": body}
 
 
@@ -233,7 +293,7 @@ def _problems(*statuses: str) -> Schema:
     words = OUTCOMES | {
         "403": "The key does not open this.",
         "404": "Not found.",
-        "429": "More requests wait than the caller allows.",
+        "429": "A quota of the key is used up, or more requests wait than the caller allows.",
     }
     return {status: _answer(words[status], _reference("Problem")) for status in statuses}
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from hidream_edit.api.problems import STATUS_OF_KIND
 from hidream_edit.domain.blobs import Access
 from hidream_edit.domain.edit import BOUNDS, EditInput
 from hidream_edit.domain.edit_request import EditRequest
@@ -36,12 +37,6 @@ EXPOSED = f"{REQUEST_ID}, {TIMEOUT_TYPE}, {ERROR_TYPE}, {BILLABLE_UNITS}, {NEEDS
 ERROR_PAGE = "https://docs.fal.ai/errors#"
 VALIDATION = "validation"
 START_TIMEOUT_MIN = 0.1
-STATUS_OF_FAILURE = {
-    "request_timeout": 504,
-    "internal_server_error": 500,
-    "runner_disconnected": 503,
-    "downstream_service_error": 400,
-}
 UNPROCESSABLE, SERVER_ERROR = 422, 500
 TEXT_ECHOED_MAX = 200
 
@@ -154,7 +149,7 @@ def _speakable(value: Any) -> Any:
 
 def failure_status(failure: Failure) -> int:
     """HTTP status of a failed job."""
-    return STATUS_OF_FAILURE.get(failure.kind, UNPROCESSABLE)
+    return STATUS_OF_KIND.get(failure.kind, UNPROCESSABLE)
 
 
 def failure_body(failure: Failure) -> dict[str, Any]:

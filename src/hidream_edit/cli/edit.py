@@ -51,7 +51,8 @@ def edit(
         bool, typer.Option("--sync-mode", help="Store nothing; the JSON report carries data URIs.")
     ] = False,
     enable_safety_checker: Annotated[
-        bool | None, typer.Option(help="No checker is installed yet; asking for one says so.", show_default="")
+        bool | None,
+        typer.Option(help="Check the pictures, where --server has a checker; here there is none.", show_default=False),
     ] = None,
     output_format: Annotated[
         Format | None, typer.Option(help="Format of the result.", show_default="by --output, else jpeg")

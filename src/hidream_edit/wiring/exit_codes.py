@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import Self
 
 from hidream_edit.client.errors import Cancelled, ClientError, InputRefused
 from hidream_edit.domain.errors import (
@@ -21,18 +22,35 @@ from hidream_edit.domain.errors import (
 
 
 class ExitCode(IntEnum):
-    """Documented in docs/reference/exit-codes.md, which a test compares with this table."""
+    """A code, what it means, and what to do; docs/reference/exit-codes.md is written from this table."""
 
-    OK = 0  # everything that was asked for is done
-    FAILED = 1  # a fault of this program; --debug shows where
-    USAGE = 2  # the command or a field of the edit is wrong
-    SOURCE = 3  # a source cannot be read, fetched or decoded
-    MODEL = 4  # the model cannot be loaded
-    DEVICE = 5  # no such device, or not enough memory
-    OUTPUT = 6  # the result, or the data folder, cannot be written
-    SERVER = 7  # the server cannot be reached, does not let this caller in, or could not do it
-    UNHEALTHY = 8  # `doctor` found a problem
-    STOPPED = 130  # stopped with Ctrl-C, or cancelled at the server
+    meaning: str
+    advice: str
+
+    def __new__(cls, code: int, meaning: str, advice: str) -> Self:
+        """The code itself is a number; its words come along."""
+        made = int.__new__(cls, code)
+        made._value_, made.meaning, made.advice = code, meaning, advice
+        return made
+
+    OK = 0, "everything that was asked for is done", ""
+    FAILED = 1, "a fault of this program", "run it again with `--debug` and report what it prints"
+    USAGE = 2, "the command, or a field of the edit, is wrong", "the message names the field and its bounds"
+    SOURCE = (
+        3,
+        "a source cannot be read, fetched or decoded, here or by the server",
+        "the message names the source and the formats that are taken",
+    )
+    MODEL = 4, "the model cannot be loaded", "the message names the missing file, or the licence page to accept"
+    DEVICE = 5, "no such device, or not enough memory", "choose `--device` and `--dtype`, or a smaller model"
+    OUTPUT = 6, "the result, or the data folder, cannot be written", "check the folder and the free space"
+    SERVER = (
+        7,
+        "with `--server`: it cannot be reached, does not let this caller in, or could not do the edit",
+        "the message says which; check the address, the key, or the server's log",
+    )
+    UNHEALTHY = 8, "`doctor` found a problem; warnings alone give 0", "its line says what to do"
+    STOPPED = 130, "stopped with Ctrl-C, or cancelled at the server", "results that were finished before are kept"
 
 
 BY_ERROR: dict[type[Exception], ExitCode] = {
