@@ -130,6 +130,11 @@ layers: setup
 .PHONY: check
 check: lint types layers ## format, lint, types, import contracts
 
+.PHONY: package
+package: setup ## wheel and sdist from what git tracks, into dist/
+	rm -rf dist
+	$(BIN)/python scripts/package.py dist
+
 .PHONY: audit
 audit: setup ## known vulnerabilities in what is pinned, secrets in what git keeps
 	$(BIN)/python scripts/audit.py
