@@ -101,6 +101,10 @@ bench-api: setup $(STAMPS)/peers ## latency and throughput of the API with an en
 benchmark-gpu: setup ## one denoising step at the real size, beside the library's class; needs a CUDA device with 140 GB
 	$(BIN)/python -W ignore benchmarks/transformer_step.py
 
+.PHONY: benchmark-memory
+benchmark-memory: setup ## peaks of the real size in 24 and 16 GB against the plan, random weights; needs a CUDA device and 64 GB
+	PYTHONPATH=. $(BIN)/python -W ignore benchmarks/memory.py
+
 .PHONY: lint
 lint: setup
 	$(BIN)/ruff format --check .

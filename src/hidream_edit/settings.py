@@ -26,6 +26,10 @@ class ModelSettings(BaseSettings):
     )
     device: str | None = Field(None, description="cpu, cuda, cuda:1…; the GPU where there is one when unset.")
     dtype: str | None = Field(None, description="float32, bfloat16 or float16; by the device when unset.")
+    memory: str | None = Field(
+        None,
+        description="How much of the device's memory may be used, such as 24GB; what is free when unset or `auto`.",
+    )
 
 
 class DescriberSettings(BaseSettings):

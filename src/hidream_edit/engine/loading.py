@@ -36,11 +36,11 @@ from hidream_edit.engine.memory.sizes import Encoder, ModelSizes, autoencoder_ne
 from hidream_edit.engine.model.config import TransformerConfig
 from hidream_edit.engine.model.transformer import Transformer
 from hidream_edit.engine.safetensors_files import (
+    TOLD_BYTES_MIN,
     TensorHeader,
     check_against,
     find_weights,
     fingerprint_of,
-    TOLD_BYTES_MIN,
     load_each,
     told_rate,
 )
@@ -128,10 +128,10 @@ def load_model(
     progress("loading the text encoders")
     tokenizers = _load_tokenizers(found.folder, source.text_encoder_4)
     with _quiet_libraries():
-        encoders = [
+        clip_l, clip_g, t5, llama = (
             placed_encoder(_reader(part, dtype, progress), place, device)
             for part, place in zip(_encoders_of(found), plan.arrangement.encoders, strict=True)
-        ]
+        )
         (vae,) = (part for part in found.components if part.name == "vae")
         model = _build(vae, device, dtype)
     progress("loading the transformer")
@@ -143,7 +143,7 @@ def load_model(
         autoencoder = replace(autoencoder, tile=found.config.max_resolution[0] // 2)
     return LoadedModel(
         card=replace(found.card, working_size=working_size),
-        text_encoders=TextEncoders(tokenizers, *encoders, device),
+        text_encoders=TextEncoders(tokenizers, clip_l, clip_g, t5, llama, device=device),
         autoencoder=autoencoder,
         edit_transformer=edit,
         refine_transformer=refine,
@@ -172,7 +172,9 @@ def _planned(sizes: ModelSizes, device: torch.device, memory: str | Arrangement 
         check_memory(sizes.weights, device)
         return everything_resident(sizes, reserve=reserve, is_shared=is_shared)
     free = free_bytes(device)
-    room = Room(free if allowed is None else allowed, free_host_bytes() - HOST_RESERVE_BYTES, is_shared, reserve)
+    room = Room(
+        free if allowed is None else min(allowed, free), free_host_bytes() - HOST_RESERVE_BYTES, is_shared, reserve
+    )
     return choose(sizes, room)
 
 
@@ -328,7 +330,9 @@ def _sizes(found: _Checked, dtype: torch.dtype) -> ModelSizes:
         adapted = frozenset(adapted_weight(name) for name in found.adapter)
         transformers.append(part_of("transformer of the refine stage", needed, own=adapted))
     encoders = [
-        Encoder(part_of(part.name, weigh(part.headers)), text_bytes(_text_sizes(part.folder), rows=TEXT_ROWS, item=item))
+        Encoder(
+            part_of(part.name, weigh(part.headers)), text_bytes(_text_sizes(part.folder), rows=TEXT_ROWS, item=item)
+        )
         for part in _encoders_of(found)
     ]
     (vae,) = (part for part in found.components if part.name == "vae")

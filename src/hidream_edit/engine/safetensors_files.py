@@ -5,6 +5,7 @@ Only safetensors files are ever opened. They hold numbers and JSON; a pickled ch
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -188,10 +189,9 @@ def read_ahead(tensors: Iterator[Read]) -> Iterator[Read]:
 
     def put(item: Read | BaseException | None) -> None:
         while not stopped.is_set():
-            try:
-                return waiting.put(item, timeout=0.1)
-            except queue.Full:
-                continue
+            with contextlib.suppress(queue.Full):
+                waiting.put(item, timeout=0.1)
+                return
 
     def read() -> None:
         try:

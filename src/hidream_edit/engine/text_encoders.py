@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 TEXT_ROWS = 128  # the trained length; a model folder may shorten it through its tokenizers' model_max_length
 CLIP_ROWS_MAX = 218
+CPU = torch.device("cpu")
 
 
 class PromptEmbeddings(NamedTuple):
@@ -86,7 +87,7 @@ class TextEncoders:
     clip_g: nn.Module | Lender
     t5: nn.Module | Lender
     llama: nn.Module | Lender  # without its language-model head
-    device: torch.device = torch.device("cpu")
+    device: torch.device = CPU
 
     def encode(self, text: str) -> tuple[PromptEmbeddings, bool]:
         """Embeddings of ``text``, and whether it was too long and lost its tail."""

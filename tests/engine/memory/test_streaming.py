@@ -83,9 +83,7 @@ def test_both_stages_of_an_adapted_model_stream_through_the_same_slots(
     assert len(slots) == 1
 
 
-def test_a_base_for_the_refine_stage_streams_too(
-    tiny_folder: Path, other_transformer: Path, picture: Picture
-) -> None:
+def test_a_base_for_the_refine_stage_streams_too(tiny_folder: Path, other_transformer: Path, picture: Picture) -> None:
     edit = short_edit(num_inference_steps=4, refine_strength=0.5)
     whole = load(tiny_folder, None, base=other_transformer)
     streamed = load(tiny_folder, Arrangement(ON_DEVICE, 1), base=other_transformer)

@@ -15,9 +15,7 @@ from hidream_edit.engine.text_encoders import Lender
 CPU = torch.device("cpu")
 
 
-def placed_encoder(
-    read: Callable[[torch.device], nn.Module], place: Place, device: torch.device
-) -> nn.Module | Lender:
+def placed_encoder(read: Callable[[torch.device], nn.Module], place: Place, device: torch.device) -> nn.Module | Lender:
     """The encoder that ``read`` puts on a device, where its place is."""
     if place is Place.DEVICE:
         return read(device)
@@ -40,7 +38,7 @@ def streamed_names(names: Sequence[str], plan: MemoryPlan) -> frozenset[str]:
 
 
 def stream_blocks(transformers: Sequence[Transformer], plan: MemoryPlan, device: torch.device) -> list[BlockStream]:
-    """Let the blocks that the plan keeps in host memory pass through the device; both transformers use the same slots."""
+    """Let the blocks that the plan keeps in host memory pass through the device, all of them through the same slots."""
     if not plan.streamed:
         return []
     streams = [

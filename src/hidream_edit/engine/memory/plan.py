@@ -189,7 +189,9 @@ class MemoryPlan:
             count, streamed = len(part.blocks), len(self.streamed)
             where = f"on the device, {count} blocks"
             if streamed:
-                where = f"{count - streamed} of {count} blocks on the device, {streamed} streamed, {self.slots} at a time"
+                where = (
+                    f"{count - streamed} of {count} blocks on the device, {streamed} streamed, {self.slots} at a time"
+                )
             rows.append((part.name, where, gigabytes(part.own_weights)))
         how = "on the device, works in tiles" if self.arrangement.tiled else "on the device"
         rows.append(("vae", how, gigabytes(self.sizes.autoencoder.weights)))
@@ -263,7 +265,9 @@ def _what_would_do(sizes: ModelSizes, room: Room) -> str:
     least = min(leanest, key=lambda plan: (plan.peak, plan.host_peak))
     if allowed:
         least = min(allowed, key=lambda plan: (plan.peak, plan.host_peak))
-    message = f"{sizes.name} does not fit into {gigabytes(room.device)}: the smallest that would do is {ceiling(least.peak)}"
+    message = (
+        f"{sizes.name} does not fit into {gigabytes(room.device)}: the smallest that would do is {ceiling(least.peak)}"
+    )
     if room.is_shared:
         return f"{message}; choose dtype bfloat16, another device, or a smaller model"
     if allowed and (room.host is None or least.host_peak <= room.host):

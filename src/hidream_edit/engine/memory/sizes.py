@@ -214,9 +214,7 @@ def _real_encoders(item: int) -> tuple[Encoder, ...]:
 
 def _encoder(name: str, rest: int, block: int, sizes: TextSizes, item: int, *, first: int = 0) -> Encoder:
     blocks = tuple((block + (first if index == 0 else 0)) * item for index in range(sizes.layers))
-    return Encoder(
-        Part(name, rest * item, blocks, rest * item, blocks), text_bytes(sizes, rows=TEXT_ROWS, item=item)
-    )
+    return Encoder(Part(name, rest * item, blocks, rest * item, blocks), text_bytes(sizes, rows=TEXT_ROWS, item=item))
 
 
 def transformer_shapes(config: TransformerConfig) -> dict[str, tuple[int, ...]]:
@@ -243,21 +241,22 @@ def transformer_shapes(config: TransformerConfig) -> dict[str, tuple[int, ...]]:
     for index in range(config.block_count + 1):
         inputs = llama_width if index < config.block_count else t5_width
         linear(f"caption_projection.{index}.linear", inputs, width, bias=False)
-    for kind, count in (("double", config.num_layers), ("single", config.num_single_layers)):
-        for index in range(count):
-            block = f"{kind}_stream_blocks.{index}.block"
-            linear(f"{block}.adaLN_modulation.1", width, (12 if kind == "double" else 6) * width)
-            for suffix in ("", "_t") if kind == "double" else ("",):
-                for layer in ("to_q", "to_k", "to_v", "to_out"):
-                    linear(f"{block}.attn1.{layer}{suffix}", width, width)
-                for norm in ("q_rms_norm", "k_rms_norm"):
-                    shapes[f"{block}.attn1.{norm}{suffix}.weight"] = (width,)
-            feed_forward(f"{block}.ff_i.shared_experts", 2 * width)
-            for expert in range(config.num_routed_experts):
-                feed_forward(f"{block}.ff_i.experts.{expert}", 4 * width)
-            shapes[f"{block}.ff_i.gate.weight"] = (config.num_routed_experts, width)
-            if kind == "double":
-                feed_forward(f"{block}.ff_t", 4 * width)
+    kinds = ["double"] * config.num_layers + ["single"] * config.num_single_layers
+    for place, kind in enumerate(kinds):
+        index = place if kind == "double" else place - config.num_layers
+        block = f"{kind}_stream_blocks.{index}.block"
+        linear(f"{block}.adaLN_modulation.1", width, (12 if kind == "double" else 6) * width)
+        for suffix in ("", "_t") if kind == "double" else ("",):
+            for layer in ("to_q", "to_k", "to_v", "to_out"):
+                linear(f"{block}.attn1.{layer}{suffix}", width, width)
+            for norm in ("q_rms_norm", "k_rms_norm"):
+                shapes[f"{block}.attn1.{norm}{suffix}.weight"] = (width,)
+        feed_forward(f"{block}.ff_i.shared_experts", 2 * width)
+        for expert in range(config.num_routed_experts):
+            feed_forward(f"{block}.ff_i.experts.{expert}", 4 * width)
+        shapes[f"{block}.ff_i.gate.weight"] = (config.num_routed_experts, width)
+        if kind == "double":
+            feed_forward(f"{block}.ff_t", 4 * width)
     linear("final_layer.adaLN_modulation.1", width, 2 * width)
     linear("final_layer.linear", width, patch)
     return shapes

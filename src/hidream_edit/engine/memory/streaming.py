@@ -90,7 +90,7 @@ class Slots:
         self.device = device
         with torch.inference_mode(False):
             self.slots = [Slot(torch.empty(nbytes, dtype=torch.uint8, device=device)) for _ in range(count)]
-        self._copying: Any = torch.cuda.Stream(device) if device.type == "cuda" else None
+        self._copying: Any = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
 
     def __len__(self) -> int:
         return len(self.slots)
@@ -240,6 +240,9 @@ class FromHost:
             self._rest.return_home()
             self._blocks.forget()
             slots.close()
+            if self._device.type == "cuda":
+                del room
+                torch.cuda.empty_cache()  # what comes next wants other sizes
 
 
 class FromDisk:
@@ -261,12 +264,12 @@ class FromDisk:
 
 def blocks_of(module: nn.Module) -> list[nn.Module]:
     """The list of layers that holds most of a module's weights."""
-    lists = [part for part in module.modules() if isinstance(part, nn.ModuleList)]
-    return list(max(lists, key=_bytes_of, default=nn.ModuleList()))
+    lists = [[*part] for part in module.modules() if isinstance(part, nn.ModuleList)]
+    return max(lists, key=_bytes_of, default=[])
 
 
-def _bytes_of(module: nn.Module) -> int:
-    return sum(parameter.nbytes for parameter in module.parameters())
+def _bytes_of(modules: Sequence[nn.Module]) -> int:
+    return sum(parameter.nbytes for module in modules for parameter in module.parameters())
 
 
 def pin(run: Tensor) -> None:
@@ -275,9 +278,11 @@ def pin(run: Tensor) -> None:
     In place, because torch's own pinned memory comes in powers of two. Where the driver refuses, copies are slower and
     do not overlap; results are the same.
     """
-    runtime = torch.cuda.cudart()
+    runtime: Any = torch.cuda.cudart()  # type: ignore[no-untyped-call]
     code = int(runtime.cudaHostRegister(run.data_ptr(), run.nbytes, 0))
     if code != 0:
-        logger.warning("%.2f GB of host memory cannot be pinned (code %d): copies will be slower", run.nbytes / 1e9, code)
+        logger.warning(
+            "%.2f GB of host memory cannot be pinned (code %d): copies will be slower", run.nbytes / 1e9, code
+        )
         return
     weakref.finalize(run.untyped_storage(), runtime.cudaHostUnregister, run.data_ptr()).atexit = False
