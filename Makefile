@@ -114,6 +114,10 @@ $(STAMPS)/docs: docs/requirements.txt
 docs: $(STAMPS)/docs ## build the documentation as a site that asks no other host for anything, into site/
 	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict
 
+.PHONY: benchmark-memory
+benchmark-memory: setup ## peaks of the real size in 24 and 16 GB against the plan, random weights; needs a CUDA device and 64 GB
+	PYTHONPATH=. $(BIN)/python -W ignore benchmarks/memory.py
+
 .PHONY: lint
 lint: setup
 	$(BIN)/ruff format --check .

@@ -39,6 +39,11 @@ class ModelSettings(BaseSettings):
         description="`float32`, `bfloat16`, `float16`.",
         json_schema_extra=_unset("`bfloat16` on a GPU, `float32` on a CPU"),
     )
+    memory: str | None = Field(
+        None,
+        description="How much of the device's memory may be used, such as 24GB; `auto`: what is free.",
+        json_schema_extra=_unset("`auto`"),
+    )
 
 
 class DescriberSettings(BaseSettings):

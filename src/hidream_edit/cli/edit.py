@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from hidream_edit.cli.options import given
+from hidream_edit.cli.options import Memory, given
 from hidream_edit.cli.terminal import Terminal
 from hidream_edit.domain.edit import EditInput, Fit
 
@@ -75,6 +75,7 @@ def edit(
     ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1…", show_default="by what is there")] = None,
     dtype: Annotated[str | None, typer.Option(help="float32, bfloat16, float16.", show_default="by the device")] = None,
+    memory: Memory = None,
     keep_aspect: Annotated[
         bool, typer.Option("--keep-aspect", help="Pad the square instead of squeezing the picture.")
     ] = False,
@@ -138,6 +139,7 @@ def edit(
         "text_encoder_4": text_encoder_4,
         "device": device,
         "dtype": dtype,
+        "memory": memory,
     }
     try:
         describing = DescriberSettings(**given({"url": describer_url, "model": describer_model}))

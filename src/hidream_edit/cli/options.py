@@ -30,6 +30,10 @@ TextEncoder4 = Annotated[
 ]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1…", show_default="by what is there")]
 Dtype = Annotated[str | None, typer.Option(help="float32, bfloat16, float16.", show_default="by the device")]
+Memory = Annotated[
+    str | None,
+    typer.Option(help="Device memory to stay within: auto, 24GB…", show_default="what is free"),
+]
 
 RequireSafety = Annotated[
     bool, typer.Option("--require-safety-checker", help="Do not start without a checker of pictures.")

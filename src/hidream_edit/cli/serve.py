@@ -15,6 +15,7 @@ from hidream_edit.cli.options import (
     Device,
     Dtype,
     LogFormatOption,
+    Memory,
     Model,
     RequireSafety,
     TextEncoder4,
@@ -42,6 +43,7 @@ def serve(
     text_encoder_4: TextEncoder4 = None,
     device: Device = None,
     dtype: Dtype = None,
+    memory: Memory = None,
     require_safety_checker: RequireSafety = False,
     log_format: LogFormatOption = None,
 ) -> None:
@@ -59,7 +61,7 @@ def serve(
     server = {"host": host, "port": port, "data": data, "database": database, "blobs": blobs, "tls": tls}
     settings = ServerSettings(**given(server | {"open_to_all": open_to_all}))
     asked = {"--model": model, "--adapter": adapter, "--base": base, "--text-encoder-4": text_encoder_4}
-    asked |= {"--device": device, "--dtype": dtype, "--log-format": log_format}
+    asked |= {"--device": device, "--dtype": dtype, "--memory": memory, "--log-format": log_format}
     options = [word for name, value in given(asked).items() for word in (name, value)]
     if require_safety_checker:
         options.append("--require-safety-checker")
@@ -80,6 +82,7 @@ def runner(
     text_encoder_4: TextEncoder4 = None,
     device: Device = None,
     dtype: Dtype = None,
+    memory: Memory = None,
     require_safety_checker: RequireSafety = False,
     log_format: LogFormatOption = None,
     supervised: Annotated[bool, typer.Option("--supervised", hidden=True)] = False,
@@ -95,7 +98,7 @@ def runner(
     set_up(logs.format, "runner")
     terminal = Terminal(as_log=logs.format == "json")
     asked = {"model": model, "adapter": adapter, "base": base, "text_encoder_4": text_encoder_4}
-    asked |= {"device": device, "dtype": dtype}
+    asked |= {"device": device, "dtype": dtype, "memory": memory}
     try:
         settings = ServerSettings(**given({"data": data, "database": database, "blobs": blobs}))
         safety = SafetySettings(**given({"required": require_safety_checker or None}))

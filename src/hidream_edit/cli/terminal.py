@@ -40,6 +40,11 @@ class Terminal:
             return
         self._console.print(f"[bold red]error:[/bold red] {escape(message)}")
 
+    def loading(self, message: str) -> None:
+        """What a model that takes long to load is doing; the small one is there before one could read it."""
+        if not self._quiet and ("\n" in message or "/s" in message):
+            self._console.print(f"[dim]{escape(message)}[/dim]", soft_wrap=True)
+
     def begin_steps(self, total: int, *, seed: int, source: str) -> None:
         if self._quiet:
             return

@@ -56,6 +56,11 @@ def free_bytes(device: torch.device) -> int:
     return int(psutil.virtual_memory().available)
 
 
+def free_host_bytes() -> int:
+    """Memory of the machine that weights can be kept in."""
+    return int(psutil.virtual_memory().available)
+
+
 def check_memory(needed_bytes: int, device: torch.device) -> None:
     """Refuse before anything is allocated.
 

@@ -19,10 +19,12 @@ from hidream_edit.engine.cards import ModelCard
 from hidream_edit.engine.detail import restore_detail
 from hidream_edit.engine.devices import choose_device, choose_dtype
 from hidream_edit.engine.fitting import Fitting, fitting_of, off_canvas, onto_canvas, resized_picture, tensor_of
-from hidream_edit.engine.guidance import Words
+from hidream_edit.engine.guidance import Words, edit_branches, refine_branches
 from hidream_edit.engine.known_models import BUNDLED, MINI
 from hidream_edit.engine.latents import draw_noise, pixels_of, rgb_of
 from hidream_edit.engine.loading import LoadedModel, ModelSource, PatchEmbedderOf, Progress, load_model
+from hidream_edit.engine.memory.activations import STAGES_KEPT, TEXTS_KEPT
+from hidream_edit.engine.memory.plan import Arrangement, MemoryPlan
 from hidream_edit.engine.prompts import Prompts, compose_prompt, prompts_of
 from hidream_edit.engine.recent import Recent
 from hidream_edit.engine.sampler import SolverState, advance
@@ -30,9 +32,6 @@ from hidream_edit.engine.schedule import Schedule, make_schedule, refine_start
 from hidream_edit.engine.stages import Stage, edit_stage, refine_stage
 from hidream_edit.engine.state import EditState
 from hidream_edit.engine.text_encoders import PromptEmbeddings
-
-TEXTS_KEPT = 16
-STAGES_KEPT = 2
 
 
 class Engine:
@@ -62,6 +61,7 @@ class Engine:
         device: str | None = None,
         dtype: str | None = None,
         refine_patch_embedder: PatchEmbedderOf = "e1",
+        memory: str | Arrangement | None = None,
         progress: Progress = lambda _: None,
     ) -> Engine:
         """Load a model; without ``model``, the small one that comes with the package.
@@ -75,9 +75,13 @@ class Engine:
             dtype: ``float32``, ``bfloat16`` or ``float16``; by the device when None or ``auto``.
             refine_patch_embedder: whose patch embedder the refine stage runs: E1's, as the published script does, or
                 I1's own.
+            memory: how much of the device's memory may be used, such as ``24GB``: parts that do not fit then take
+                turns. None or ``auto``: what is free; on a CPU everything stays in memory. An `Arrangement` is obeyed
+                without asking whether it fits.
             progress: told what is being done, in a few words.
 
         Raises:
+            InputInvalid: ``memory`` is not an amount.
             ModelUnusable: files missing, wrong, gated, or too large for the memory.
             DeviceUnavailable: no such device or precision.
         """
@@ -85,9 +89,8 @@ class Engine:
         precision = choose_dtype(dtype, chosen)
         folder = BUNDLED if model is None or model == MINI else model
         source = ModelSource(folder, adapter, base, text_encoder_4, refine_patch_embedder)
-        return cls(
-            load_model(source, device=chosen, dtype=precision, progress=progress), device=chosen, dtype=precision
-        )
+        loaded = load_model(source, device=chosen, dtype=precision, memory=memory, progress=progress)
+        return cls(loaded, device=chosen, dtype=precision)
 
     @property
     def model(self) -> ModelCard:
@@ -101,6 +104,11 @@ class Engine:
     @property
     def dtype(self) -> str:
         return str(self._dtype).removeprefix("torch.")
+
+    @property
+    def plan(self) -> MemoryPlan:
+        """Which parts of the model are where."""
+        return self._loaded.plan
 
     def memory_bytes(self) -> int:
         """What the weights and caches take: of the GPU, or of this process."""
@@ -234,8 +242,10 @@ class Engine:
     def _embeddings(self, text: str) -> tuple[PromptEmbeddings, bool]:
         def encode() -> tuple[PromptEmbeddings, bool]:
             with self._exact():
-                return self._loaded.text_encoders.encode(text)
+                embeddings, cut = self._loaded.text_encoders.encode(text)
+                return embeddings.to(kept_on), cut
 
+        kept_on = torch.device("cpu") if self.plan.texts_go_to_the_host else self._device
         return self._texts.get(text, encode)
 
     def _stage(self, settings: EditSettings, *, refine: bool) -> Stage:
@@ -244,7 +254,11 @@ class Engine:
 
         def make() -> Stage:
             texts = {Words.PROMPT: prompts.prompt, Words.NEGATIVE: prompts.negative, Words.TARGET: prompts.target}
-            embeddings = {words: self._embeddings(text)[0] for words, text in texts.items()}
+            scale, normed = settings.guidance_scale, settings.normed_guidance
+            branches = refine_branches(scale) if refine else edit_branches(scale, normed=normed)
+            # Only what is read: where memory is short, each text moves all encoders.
+            read = {branch.words for branch in branches}
+            embeddings = {words: self._embeddings(texts[words])[0].to(self._device) for words in read}
             with self._exact():
                 if refine:
                     if self._loaded.refine_transformer is None:

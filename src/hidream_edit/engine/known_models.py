@@ -41,14 +41,15 @@ def known_models() -> list[KnownModel]:
         KnownModel(
             "HiDream-E1-Full",
             "--model HiDream-ai/HiDream-E1-Full",
-            "62 GB of device memory in bfloat16; 47 GB of files and Llama's 16 GB, which is licence-gated",
+            "62 GB of device memory in bfloat16 and some to work in, or 16 GB and more with parts that take turns "
+            "(--memory); 47 GB of files and Llama's 16 GB, which is licence-gated",
             "any instruction, at 768x768",
             is_cached("HiDream-ai/HiDream-E1-Full"),
         ),
         KnownModel(
             "HiDream-I1-Full + E1 adapter",
             "--model HiDream-ai/HiDream-I1-Full --adapter HiDream-E1-Full.safetensors",
-            "96 GB of device memory in bfloat16: both stages are resident; Llama as above",
+            "96 GB of device memory in bfloat16 with both stages resident, less as above; Llama as above",
             "the same, with the refine stage",
             is_cached("HiDream-ai/HiDream-I1-Full"),
         ),

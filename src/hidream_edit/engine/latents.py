@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from hidream_edit.engine.memory.tiling import in_tiles
+
+TILE_OVERLAP = 4  # a quarter of a tile
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,16 +22,17 @@ class Autoencoder:
     scaling: float
     shift: float
     factor: int  # pixels per latent along a side
+    tile: int | None = None  # side in latents of the pieces that it works in, where memory is short
 
     @classmethod
-    def of(cls, model: Any) -> Autoencoder:
+    def of(cls, model: Any, *, tile: int | None = None) -> Autoencoder:
         """Read scaling and shift off the config; a missing shift is none."""
         config = model.config
         if "encoder_block_out_channels" in config:
             factor = int(model.spatial_compression_ratio)
         else:
             factor = 2 ** (len(config.block_out_channels) - 1)
-        return cls(model, float(config.scaling_factor), float(config.get("shift_factor") or 0.0), factor)
+        return cls(model, float(config.scaling_factor), float(config.get("shift_factor") or 0.0), factor, tile)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -38,14 +44,26 @@ class Autoencoder:
 
         The mode of the posterior, no sampling: z = (mean − shift)·scaling.
         """
-        encoded = self.model.encode(pixels)
-        latents: Tensor = encoded.latent if hasattr(encoded, "latent") else encoded.latent_dist.mode()
+        latents = self._tiled(self._encode, pixels, unit=self.factor, scale=(1, self.factor))
         return (latents - self.shift) * self.scaling
 
     def decode(self, latents: Tensor) -> Tensor:
         """Latents → pixels (batch, 3, H, W) about −1…1, not clamped."""
-        pixels: Tensor = self.model.decode(latents / self.scaling + self.shift).sample
+        return self._tiled(self._decode, latents / self.scaling + self.shift, unit=1, scale=(self.factor, 1))
+
+    def _encode(self, pixels: Tensor) -> Tensor:
+        encoded = self.model.encode(pixels)
+        latents: Tensor = encoded.latent if hasattr(encoded, "latent") else encoded.latent_dist.mode()
+        return latents
+
+    def _decode(self, latents: Tensor) -> Tensor:
+        pixels: Tensor = self.model.decode(latents).sample
         return pixels
+
+    def _tiled(self, run: Callable[[Tensor], Tensor], whole: Tensor, *, unit: int, scale: tuple[int, int]) -> Tensor:
+        if self.tile is None:
+            return run(whole)
+        return in_tiles(run, whole, tile=self.tile * unit, overlap=self.tile // TILE_OVERLAP * unit, scale=scale)
 
 
 def pixels_of(rgb: Tensor, dtype: torch.dtype) -> Tensor:

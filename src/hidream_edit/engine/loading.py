@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,17 +17,32 @@ from hidream_edit.domain.edit import EditDefaults
 from hidream_edit.domain.errors import ModelFileInvalid
 from hidream_edit.engine.adapter import DOWN, REPLACED, UP, adapted_weight, merge, read_adapter
 from hidream_edit.engine.cards import ModelCard, read_defaults, read_vocabulary
-from hidream_edit.engine.devices import check_memory
+from hidream_edit.engine.devices import HEADROOM_BYTES, check_memory, free_bytes, free_host_bytes
 from hidream_edit.engine.folders import ModelFolder, find_folder, llama_folders, read_json
 from hidream_edit.engine.latents import Autoencoder
+from hidream_edit.engine.memory.activations import TextSizes, text_bytes
+from hidream_edit.engine.memory.placing import placed_encoder, stream_blocks, streamed_names
+from hidream_edit.engine.memory.plan import (
+    HOST_RESERVE_BYTES,
+    RESERVE_BYTES,
+    Arrangement,
+    MemoryPlan,
+    Room,
+    choose,
+    everything_resident,
+    parse_memory,
+)
+from hidream_edit.engine.memory.sizes import Encoder, ModelSizes, autoencoder_needs, needs_of_steps, part_of
 from hidream_edit.engine.model.config import TransformerConfig
 from hidream_edit.engine.model.transformer import Transformer
 from hidream_edit.engine.safetensors_files import (
+    TOLD_BYTES_MIN,
     TensorHeader,
     check_against,
     find_weights,
     fingerprint_of,
     load_each,
+    told_rate,
 )
 from hidream_edit.engine.schedule import sampler_kind
 from hidream_edit.engine.text_encoders import TEXT_ROWS, TextEncoders, Tokenizers
@@ -52,6 +68,7 @@ class LoadedModel:
     edit_transformer: Transformer
     refine_transformer: Transformer | None
     scheduler_config: Mapping[str, Any]
+    plan: MemoryPlan
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +92,27 @@ class _Component:
     headers: Mapping[str, TensorHeader]
 
 
+@dataclass(frozen=True, slots=True)
+class _Checked:
+    """A model whose files were all looked at, and none of whose weights was read."""
+
+    folder: ModelFolder
+    config: TransformerConfig
+    headers: Mapping[str, TensorHeader]
+    adapter: Mapping[str, TensorHeader] | None
+    base: Mapping[str, TensorHeader] | None
+    components: list[_Component]
+    scheduler_config: Mapping[str, Any]
+    card: ModelCard
+
+
 def load_model(
-    source: ModelSource, *, device: torch.device, dtype: torch.dtype, progress: Progress = lambda _: None
+    source: ModelSource,
+    *,
+    device: torch.device,
+    dtype: torch.dtype,
+    memory: str | Arrangement | None = None,
+    progress: Progress = lambda _: None,
 ) -> LoadedModel:
     """Load a model.
 
@@ -84,6 +120,65 @@ def load_model(
         ModelUnusable: one of its subclasses says what is wrong and what to do; nothing was allocated then.
     """
     progress("checking the files")
+    found = _check(source)
+    plan = _planned(_sizes(found, dtype), device, memory)
+    if not plan.everything_is_resident:
+        progress(f"memory plan\n{plan.table()}")
+
+    progress("loading the text encoders")
+    tokenizers = _load_tokenizers(found.folder, source.text_encoder_4)
+    with _quiet_libraries():
+        clip_l, clip_g, t5, llama = (
+            placed_encoder(_reader(part, dtype, progress), place, device)
+            for part, place in zip(_encoders_of(found), plan.arrangement.encoders, strict=True)
+        )
+        (vae,) = (part for part in found.components if part.name == "vae")
+        model = _build(vae, device, dtype)
+    progress("loading the transformer")
+    edit, refine = _load_transformers(found, source.refine_patch_embedder, plan, device, dtype, progress)
+    stream_blocks([edit] if refine is None else [edit, refine], plan, device)
+    autoencoder = Autoencoder.of(model)
+    working_size = found.config.max_resolution[0] * autoencoder.factor
+    if plan.arrangement.tiled:
+        autoencoder = replace(autoencoder, tile=found.config.max_resolution[0] // 2)
+    return LoadedModel(
+        card=replace(found.card, working_size=working_size),
+        text_encoders=TextEncoders(tokenizers, clip_l, clip_g, t5, llama, device=device),
+        autoencoder=autoencoder,
+        edit_transformer=edit,
+        refine_transformer=refine,
+        scheduler_config=found.scheduler_config,
+        plan=plan,
+    )
+
+
+def plan_model(source: ModelSource, *, dtype: torch.dtype, room: Room) -> MemoryPlan:
+    """The plan that loading would follow, from the headers of the files alone.
+
+    Raises:
+        ModelUnusable: see `load_model`.
+    """
+    return choose(_sizes(_check(source), dtype), room)
+
+
+def _planned(sizes: ModelSizes, device: torch.device, memory: str | Arrangement | None) -> MemoryPlan:
+    """The plan for what the device has, or for what may be used of it."""
+    is_shared = device.type != "cuda"
+    reserve = HEADROOM_BYTES if is_shared else RESERVE_BYTES
+    if isinstance(memory, Arrangement):
+        return MemoryPlan(sizes, memory, reserve, is_shared)
+    allowed = None if memory is None else parse_memory(memory)
+    if allowed is None and is_shared:
+        check_memory(sizes.weights, device)
+        return everything_resident(sizes, reserve=reserve, is_shared=is_shared)
+    free = free_bytes(device)
+    room = Room(
+        free if allowed is None else min(allowed, free), free_host_bytes() - HOST_RESERVE_BYTES, is_shared, reserve
+    )
+    return choose(sizes, room)
+
+
+def _check(source: ModelSource) -> _Checked:
     folder = ModelFolder(find_folder(source.model))
     transformer_folder = folder.component("transformer")
     config = _transformer_config(transformer_folder, has_adapter=source.adapter is not None)
@@ -98,27 +193,11 @@ def load_model(
     _check_widths(config, components)
     defaults = EditDefaults(refine_strength=ADAPTED_REFINE_STRENGTH if adapter else 0.0)
     card = _card(folder.path, source, config, defaults, headers, components)
-    check_memory(_bytes_needed(headers, adapter, base, components, dtype), device)
+    return _Checked(folder, config, headers, adapter, base, components, scheduler_config, card)
 
-    progress("loading the text encoders")
-    tokenizers = _load_tokenizers(folder, source.text_encoder_4)
-    with _quiet_libraries():
-        built = {part.name: _build(part, device, dtype) for part in components}
-    progress("loading the transformer")
-    edit, refine = _load_transformers(
-        config, headers, adapter, base, source.refine_patch_embedder, device=device, dtype=dtype
-    )
-    autoencoder = Autoencoder.of(built["vae"])
-    return LoadedModel(
-        card=replace(card, working_size=config.max_resolution[0] * autoencoder.factor),
-        text_encoders=TextEncoders(
-            tokenizers, built["text_encoder"], built["text_encoder_2"], built["text_encoder_3"], built["text_encoder_4"]
-        ),
-        autoencoder=autoencoder,
-        edit_transformer=edit,
-        refine_transformer=refine,
-        scheduler_config=scheduler_config,
-    )
+
+def _encoders_of(found: _Checked) -> list[_Component]:
+    return [part for part in found.components if part.name != "vae"]
 
 
 def _transformer_config(folder: Path, *, has_adapter: bool) -> TransformerConfig:
@@ -235,22 +314,50 @@ def _card(
     )
 
 
-def _bytes_needed(
-    transformer: Mapping[str, TensorHeader],
-    adapter: Mapping[str, TensorHeader] | None,
-    base: Mapping[str, TensorHeader] | None,
-    components: list[_Component],
-    dtype: torch.dtype,
-) -> int:
-    """Weights of everything that will be resident; with an adapter, every adapted weight is there twice."""
-    elements = sum(header.element_count for header in transformer.values())
-    if base is not None:
-        elements += sum(header.element_count for header in base.values())
-    elif adapter is not None:
-        adapted = {adapted_weight(name) for name in adapter}
-        elements += sum(transformer[name].element_count for name in adapted)
-    elements += sum(header.element_count for part in components for header in part.headers.values())
-    return elements * dtype.itemsize
+def _sizes(found: _Checked, dtype: torch.dtype) -> ModelSizes:
+    """What has to find room, from the headers."""
+    item = dtype.itemsize
+
+    def weigh(headers: Mapping[str, TensorHeader]) -> dict[str, int]:
+        return {name: header.element_count * item for name, header in headers.items()}
+
+    needed = weigh({name: found.headers[name] for name in _shapes_of(Transformer, found.config)})
+    transformers = [part_of("transformer", needed)]
+    if found.base is not None:
+        transformers.append(part_of("transformer of the refine stage", needed))
+    elif found.adapter is not None:
+        # The refine stage shares what the adapter leaves alone, as long as it is on the device.
+        adapted = frozenset(adapted_weight(name) for name in found.adapter)
+        transformers.append(part_of("transformer of the refine stage", needed, own=adapted))
+    encoders = [
+        Encoder(
+            part_of(part.name, weigh(part.headers)), text_bytes(_text_sizes(part.folder), rows=TEXT_ROWS, item=item)
+        )
+        for part in _encoders_of(found)
+    ]
+    (vae,) = (part for part in found.components if part.name == "vae")
+    config = read_json(vae.folder / "config.json")
+    widths = config.get("block_out_channels") or config["decoder_block_out_channels"]
+    halvings = len(widths) - 1
+    needs = autoencoder_needs(
+        sum(weigh(vae.headers).values()),
+        channels=max(widths[:2]),  # the second widens the first at full size
+        side=found.config.max_resolution[0] * 2**halvings,
+        item=item,
+    )
+    layers = max(found.config.llama_layers) + 1
+    step, texts, cached = needs_of_steps(found.config, llama_layers=layers, item=item)
+    return ModelSizes(found.card.name, tuple(encoders), tuple(transformers), needs, step, texts, cached)
+
+
+def _text_sizes(folder: Path) -> TextSizes:
+    """Of a CLIP, a T5 or a Llama, each of which has names of its own."""
+    config = read_json(folder / "config.json")
+    if "d_model" in config:
+        return TextSizes(config["num_layers"], config["d_model"], config["d_ff"], config["num_heads"])
+    return TextSizes(
+        config["num_hidden_layers"], config["hidden_size"], config["intermediate_size"], config["num_attention_heads"]
+    )
 
 
 def _load_tokenizers(folder: ModelFolder, text_encoder_4: str | Path | None) -> Tokenizers:
@@ -277,27 +384,50 @@ def _build(part: _Component, device: torch.device, dtype: torch.dtype) -> Any:
     return model.to(device).eval().requires_grad_(False)
 
 
+def _reader(part: _Component, dtype: torch.dtype, progress: Progress) -> Callable[[torch.device], Any]:
+    """Reads one text encoder onto a device."""
+
+    def read(device: torch.device) -> Any:
+        began = time.monotonic()
+        with _quiet_libraries():
+            built = _build(part, device, dtype)
+        count = sum(header.element_count for header in part.headers.values()) * dtype.itemsize
+        if count >= TOLD_BYTES_MIN:
+            progress(f"{part.name}: {told_rate(count, time.monotonic() - began)}")
+        return built
+
+    return read
+
+
 def _load_transformers(
-    config: TransformerConfig,
-    headers: Mapping[str, TensorHeader],
-    adapter: Mapping[str, TensorHeader] | None,
-    base: Mapping[str, TensorHeader] | None,
+    found: _Checked,
     patch_embedder: PatchEmbedderOf,
-    *,
+    plan: MemoryPlan,
     device: torch.device,
     dtype: torch.dtype,
+    progress: Progress,
 ) -> tuple[Transformer, Transformer | None]:
     """The transformer of each stage, as two views that share every weight that is the same in both.
 
     "As shipped" the refine stage runs the base model with the patch embedder of E1 (model.md 11.1).
     """
+    config, adapter, base = found.config, found.adapter, found.base
     wanted = _shapes_of(Transformer, config)
-    weights = dict(load_each(headers, names=wanted, device=device, dtype=dtype))
+    streamed = streamed_names([*wanted], plan)
+
+    def read(headers: Mapping[str, TensorHeader]) -> dict[str, Tensor]:
+        """Every weight, where the plan has it."""
+        weights: dict[str, Tensor] = {}
+        for names, where in ((wanted.keys() - streamed, device), (streamed, torch.device("cpu"))):
+            chosen = [name for name in wanted if name in names]
+            weights |= load_each(headers, names=chosen, device=where, dtype=dtype, progress=progress)
+        return weights
+
+    weights = read(found.headers)
     if adapter is None:
         if base is None:
             return _assembled(config, weights), None
-        base_weights = dict(load_each(base, names=wanted, device=device, dtype=dtype))
-        refine = base_weights | _kept(weights, patch_embedder)
+        refine = read(base) | _kept(weights, patch_embedder)
         return _assembled(config, weights), _assembled(config, refine)
 
     pieces = dict(load_each(adapter, names=adapter, device=device, dtype=None))
@@ -306,8 +436,10 @@ def _load_transformers(
         edit[name] = pieces[name].to(dtype)
     for name in (name for name in pieces if name.endswith(DOWN)):
         target = adapted_weight(name)
-        edit[target] = merge(weights[target], pieces[name], pieces[name.replace(DOWN, UP)])
-    refine = dict(load_each(base, names=wanted, device=device, dtype=dtype)) if base else weights
+        # Merged on the device wherever the weight is kept, so that every plan computes with the same numbers.
+        weight = weights[target]
+        edit[target] = merge(weight.to(device), pieces[name], pieces[name.replace(DOWN, UP)]).to(weight.device)
+    refine = read(base) if base else weights
     return _assembled(config, edit), _assembled(config, refine | _kept(edit, patch_embedder))
 
 

@@ -5,9 +5,14 @@ Only safetensors files are ever opened. They hold numbers and JSON; a pickled ch
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -18,7 +23,11 @@ from torch import Tensor
 
 from hidream_edit.domain.errors import ModelFileInvalid, ModelFileMissing
 
+logger = logging.getLogger(__name__)
+
 HEADER_BYTES_MAX = 100_000_000
+READ_AHEAD_COUNT = 4  # tensors that wait in memory while others are copied to the device
+TOLD_BYTES_MIN = 2**28  # of a file whose loading is worth a line
 DTYPES: dict[str, torch.dtype] = {
     "F64": torch.float64,
     "F32": torch.float32,
@@ -96,10 +105,13 @@ def find_weights(folder: Path, stem: str) -> dict[str, TensorHeader]:
         shards = {name: read_header(folder / name) for name in sorted(set(weight_map.values()))}
     except (ValueError, KeyError, TypeError, AttributeError) as problem:
         raise ModelFileInvalid(f"{index} is not a weight index: {problem}") from problem
-    try:
-        return {name: shards[shard][name] for name, shard in weight_map.items()}
-    except KeyError as missing:
-        raise ModelFileInvalid(f"{index} promises {missing}, its shard does not hold it") from missing
+    broken = sorted(name for name, shard in weight_map.items() if name not in shards[shard])
+    if broken:
+        raise ModelFileInvalid(f"{index} promises {_few(broken)}, which the shards do not hold")
+    unnamed = sorted(name for shard in shards.values() for name in shard if name not in weight_map)
+    if unnamed:
+        logger.warning("%s does not name %s, which the shards hold: not read", index, _few(unnamed))
+    return {name: shards[shard][name] for name, shard in weight_map.items()}
 
 
 def check_against(
@@ -132,22 +144,80 @@ def check_against(
 
 
 def load_each(
-    headers: Mapping[str, TensorHeader], *, names: Iterable[str], device: torch.device, dtype: torch.dtype | None
+    headers: Mapping[str, TensorHeader],
+    *,
+    names: Iterable[str],
+    device: torch.device,
+    dtype: torch.dtype | None,
+    progress: Callable[[str], None] = lambda _: None,
 ) -> Iterator[tuple[str, Tensor]]:
     """Tensors one by one, file by file, so that no second copy of a shard is ever held.
 
-    A matrix may be stored in 8 bits beside one scale per row, ``<name>.scale``; it is widened here.
+    A matrix may be stored in 8 bits beside one scale per row, ``<name>.scale``; it is widened here. Files are mapped;
+    for a device with memory of its own, a thread reads ahead from the disk while tensors are copied to it.
     """
     by_file: dict[Path, list[str]] = {}
     for name in names:
         by_file.setdefault(headers[name].file, []).append(name)
-    for file, inside in by_file.items():
-        with safe_open(file, framework="pt", device=str(device)) as opened:
-            for name in inside:
-                tensor = opened.get_tensor(name)
-                if tensor.dtype is torch.int8:
-                    tensor = tensor.float() * opened.get_tensor(name + SCALE).float()
-                yield name, tensor.to(dtype)
+    for number, (file, inside) in enumerate(by_file.items(), start=1):
+        began, count = time.monotonic(), 0
+        tensors = _mapped(file, inside)
+        for name, tensor, scale in tensors if device.type == "cpu" else read_ahead(tensors):
+            count += tensor.nbytes
+            there = tensor.to(device)
+            if scale is not None:
+                there = there.float() * scale.to(device).float()
+            yield name, there.to(dtype)
+        if count >= TOLD_BYTES_MIN:
+            progress(f"{file.name}, {number} of {len(by_file)}: {told_rate(count, time.monotonic() - began)}")
+
+
+Read = tuple[str, Tensor, Tensor | None]  # name, numbers, and the scale of those in 8 bits
+
+
+def _mapped(file: Path, names: Iterable[str]) -> Iterator[Read]:
+    with safe_open(file, framework="pt", device="cpu") as opened:
+        for name in names:
+            tensor = opened.get_tensor(name)
+            yield name, tensor, opened.get_tensor(name + SCALE) if tensor.dtype is torch.int8 else None
+
+
+def read_ahead(tensors: Iterator[Read]) -> Iterator[Read]:
+    """The same tensors, read by a thread while the caller does something else with those before."""
+    waiting: queue.Queue[Read | BaseException | None] = queue.Queue(READ_AHEAD_COUNT)
+    stopped = threading.Event()
+
+    def put(item: Read | BaseException | None) -> None:
+        while not stopped.is_set():
+            with contextlib.suppress(queue.Full):
+                waiting.put(item, timeout=0.1)
+                return
+
+    def read() -> None:
+        try:
+            for name, tensor, scale in tensors:
+                if stopped.is_set():
+                    return
+                put((name, tensor.clone(), scale))  # a mapped tensor is read from the disk when it is touched
+            put(None)
+        except BaseException as fault:  # noqa: BLE001 - raised again where the tensors are wanted
+            put(fault)
+
+    reader = threading.Thread(target=read, name="read ahead", daemon=True)
+    reader.start()
+    try:
+        while (item := waiting.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        stopped.set()
+        reader.join()
+
+
+def told_rate(count: int, seconds: float) -> str:
+    """Bytes and bytes per second, for a person."""
+    return f"{count / 1e9:.2f} GB in {seconds:.1f} s, {count / 1e9 / max(seconds, 1e-3):.2f} GB/s"
 
 
 def fingerprint_of(files: Iterator[Path]) -> str:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
 TEXT_ROWS = 128  # the trained length; a model folder may shorten it through its tokenizers' model_max_length
 CLIP_ROWS_MAX = 218
+CPU = torch.device("cpu")
 
 
 class PromptEmbeddings(NamedTuple):
@@ -18,6 +20,10 @@ class PromptEmbeddings(NamedTuple):
     t5: Tensor  # (1, rows, t5 width): last hidden state, pad rows included
     llama: Tensor  # (layers, 1, rows, llama width): after layers 1…n, the last one after the final norm
     pooled: Tensor  # (1, CLIP-L projection + CLIP-G projection)
+
+    def to(self, device: torch.device) -> PromptEmbeddings:
+        """The same numbers on ``device``."""
+        return PromptEmbeddings(*(tensor.to(device) for tensor in self))
 
 
 class Tokens(NamedTuple):
@@ -66,34 +72,45 @@ class Tokenizers:
         return padded["input_ids"], len(whole) > rows, padded["attention_mask"]
 
 
+class Lender(Protocol):
+    """An encoder that is elsewhere and comes to the device for the time of a loan."""
+
+    def lent(self) -> AbstractContextManager[nn.Module]: ...
+
+
 @dataclass(frozen=True, slots=True)
 class TextEncoders:
     """The four frozen encoders with their tokenizers."""
 
     tokenizers: Tokenizers
-    clip_l: nn.Module
-    clip_g: nn.Module
-    t5: nn.Module
-    llama: nn.Module  # without its language-model head
+    clip_l: nn.Module | Lender
+    clip_g: nn.Module | Lender
+    t5: nn.Module | Lender
+    llama: nn.Module | Lender  # without its language-model head
+    device: torch.device = CPU
 
     def encode(self, text: str) -> tuple[PromptEmbeddings, bool]:
         """Embeddings of ``text``, and whether it was too long and lost its tail."""
         tokens = self.tokenizers(text)
-        device = next(self.t5.parameters()).device
+        device = self.device
+        # One after the other: encoders that are elsewhere are never on the device together.
         with torch.inference_mode():
             # CLIP gets no mask: it is causal, so pads cannot reach the end-of-text position.
-            pooled = torch.cat(
-                (
-                    self.clip_l(tokens.clip_l.to(device)).text_embeds,
-                    self.clip_g(tokens.clip_g.to(device)).text_embeds,
-                ),
-                dim=-1,
-            )
-            t5 = self.t5(tokens.t5.to(device), attention_mask=tokens.t5_mask.to(device)).last_hidden_state
-            layers = self.llama(
-                tokens.llama.to(device),
-                attention_mask=tokens.llama_mask.to(device),
-                output_hidden_states=True,
-                use_cache=False,
-            ).hidden_states
-        return PromptEmbeddings(t5, torch.stack(layers[1:]), pooled), tokens.cut
+            with _at_work(self.clip_l) as clip_l:
+                pooled_l = clip_l(tokens.clip_l.to(device)).text_embeds
+            with _at_work(self.clip_g) as clip_g:
+                pooled_g = clip_g(tokens.clip_g.to(device)).text_embeds
+            with _at_work(self.t5) as encoder:
+                t5 = encoder(tokens.t5.to(device), attention_mask=tokens.t5_mask.to(device)).last_hidden_state
+            with _at_work(self.llama) as llama:
+                layers = llama(
+                    tokens.llama.to(device),
+                    attention_mask=tokens.llama_mask.to(device),
+                    output_hidden_states=True,
+                    use_cache=False,
+                ).hidden_states
+        return PromptEmbeddings(t5, torch.stack(layers[1:]), torch.cat((pooled_l, pooled_g), dim=-1)), tokens.cut
+
+
+def _at_work(encoder: nn.Module | Lender) -> AbstractContextManager[nn.Module]:
+    return nullcontext(encoder) if isinstance(encoder, nn.Module) else encoder.lent()

@@ -144,6 +144,9 @@ def _memory(models: ModelSettings) -> Finding:
     found = f"{free / GIBIBYTE:.1f} GiB are free on {device}"
     if folder is None:
         return Finding("memory", Verdict.OK, f"{found}; `hidream-edit models` says what each model needs")
+    if free < needed and device.type == "cuda":
+        advice = "parts of the model will take turns on the device; `hidream-edit models --plan` says how"
+        return Finding("memory", Verdict.WARNING, found, advice)
     if free < needed:
         advice = f"the model's files have {needed / GIBIBYTE:.1f} GiB; close other programs, or choose another device"
         return Finding("memory", Verdict.PROBLEM, found, advice)

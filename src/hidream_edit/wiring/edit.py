@@ -37,6 +37,7 @@ class Reporter(Protocol):
     def say(self, message: str) -> None: ...
     def warn(self, message: str) -> None: ...
     def fail(self, message: str) -> None: ...
+    def loading(self, message: str) -> None: ...
     def begin_steps(self, total: int, *, seed: int, source: str) -> None: ...
     def step(self, done: int) -> None: ...
     def end_steps(self) -> None: ...
@@ -102,7 +103,7 @@ def load_engine(models: ModelSettings, reporter: Reporter) -> Any:
     """The engine that the settings ask for.
 
     Raises:
-        ModelUnusable, DeviceUnavailable: see `Engine.load`.
+        InputInvalid, ModelUnusable, DeviceUnavailable: see `Engine.load`.
     """
     from hidream_edit.engine.engine import Engine  # brings torch
 
@@ -113,6 +114,8 @@ def load_engine(models: ModelSettings, reporter: Reporter) -> Any:
         text_encoder_4=models.text_encoder_4,
         device=models.device,
         dtype=models.dtype,
+        memory=models.memory,
+        progress=reporter.loading,
     )
     if engine.model.is_random:
         reporter.warn(f"{engine.model.name} has random weights, made for tests: the picture will be noise")

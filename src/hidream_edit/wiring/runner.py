@@ -78,7 +78,7 @@ def load(models: ModelSettings) -> EditEngine:
     """The engine that the settings ask for; ``null`` is one without weights, for tests of one's own programs.
 
     Raises:
-        ModelUnusable, DeviceUnavailable: see `Engine.load`.
+        InputInvalid, ModelUnusable, DeviceUnavailable: see `Engine.load`.
     """
     if models.model == NULL:
         return NullEngine(seconds_per_step=NullEngineSettings().seconds_per_step)
@@ -92,8 +92,16 @@ def load(models: ModelSettings) -> EditEngine:
             text_encoder_4=models.text_encoder_4,
             device=models.device,
             dtype=models.dtype,
+            memory=models.memory,
+            progress=tell_line_by_line,
         )
     )
+
+
+def tell_line_by_line(message: str) -> None:
+    """A plan of many lines as many lines of the log."""
+    for line in message.splitlines():
+        logger.info("model: %s", line)
 
 
 def load_checker(settings: SafetySettings) -> SafetyChecker | None:
