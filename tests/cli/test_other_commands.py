@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from hidream_edit.cli.main import app
+from hidream_edit.cli.main import app, extra_with
 from hidream_edit.version import __version__
 from hidream_edit.wiring.exit_codes import ExitCode
 
@@ -119,3 +119,11 @@ def test_ctrl_c_stops_at_the_next_step_says_so_and_keeps_what_was_finished(tiny_
         assert finished.size == (64, 64)
     assert not (tmp_path / "out" / "photo-edited-4.jpg").exists()
     assert not list(tmp_path.rglob("*.part"))
+
+
+@pytest.mark.parametrize(
+    ("module", "extra"),
+    [("psutil", "engine"), ("torch.nn", "engine"), ("msgpack", "serve"), ("obstore", "s3"), ("no_such_module", None)],
+)
+def test_what_is_not_installed_is_named_by_the_extra_that_brings_it(module: str, extra: str | None) -> None:
+    assert extra_with(module) == extra

@@ -156,6 +156,8 @@ def edit(
     except Exception as fault:
         if debug:
             raise
+        if isinstance(fault, ModuleNotFoundError):
+            raise  # it may be that an extra is not installed
         terminal.fail(f"{type(fault).__name__}: {fault} (a fault of this program; --debug shows where)")
         code = ExitCode.FAILED
     raise typer.Exit(code)

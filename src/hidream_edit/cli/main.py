@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import sys
+from importlib import metadata
 
 import typer
 
@@ -55,3 +57,19 @@ def run() -> None:
     except KeyboardInterrupt:
         sys.stderr.write("stopped\n")
         sys.exit(130)
+    except ModuleNotFoundError as missing:
+        if (extra := extra_with(missing.name or "")) is None:
+            raise
+        sys.stderr.write(f"this needs more than is installed: pip install 'hidream-edit[{extra}]'\n")
+        sys.exit(2)
+
+
+def extra_with(module: str) -> str | None:
+    """The extra of this package that brings ``module``, as its own metadata says; None where none does."""
+    wanted = module.partition(".")[0].replace("_", "-")
+    for requirement in metadata.requires("hidream-edit") or ():
+        name, _, condition = requirement.partition(";")
+        extra = re.search(r"extra == ['\"]([\w-]+)['\"]", condition)
+        if extra and re.match(r"[\w.-]+", name)[0].lower() == wanted.lower():  # type: ignore[index]
+            return extra[1]
+    return None
