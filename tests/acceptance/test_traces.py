@@ -9,7 +9,7 @@ from tests.acceptance.test_serve import an_input
 from tests.support.collector import Collector
 
 Start = Callable[..., Process]
-TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"  # pragma: allowlist secret
 HEADER = f"00-{TRACE}-{PARENT}-01"
 STAGES = {"fetch source", "decode", "edit", "save", "complete"}
 

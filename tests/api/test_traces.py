@@ -17,7 +17,7 @@ from tests.api.test_webhooks import Receiver, receiver  # noqa: F401 - a fixture
 from hidream_edit.telemetry.otlp import OtlpTracer
 from hidream_edit.testing import NullEngine
 
-TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"  # pragma: allowlist secret
 HEADER = f"00-{TRACE}-{PARENT}-01"
 STAGES = ["fetch source", "decode", "edit", "save", "complete"]
 
