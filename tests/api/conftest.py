@@ -105,6 +105,7 @@ class Server:
         self._thread = threading.Thread(target=self._uvicorn.run)
         self._thread.start()
         while not self._uvicorn.started:
+            assert self._thread.is_alive(), "the server's thread ended while it started"
             time.sleep(0.005)
         self.port = self._uvicorn.servers[0].sockets[0].getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
