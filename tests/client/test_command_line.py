@@ -133,9 +133,16 @@ def test_a_describer_beside_the_user_is_still_asked(edit: Edit, fake_describer: 
     assert report["settings"]["target_image_description"] == "A white square."
 
 
+# Whoever starts the tests in the background may have told their children to ignore Ctrl-C.
+LISTENING = (
+    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "from hidream_edit.cli.main import run; run()"
+)
+
+
 def test_ctrl_c_cancels_at_the_server(slow_server: Server, tmp_path: Path) -> None:
     Image.new("RGB", (9, 7)).save(tmp_path / "photo.png")
-    command = [sys.executable, "-m", "hidream_edit", "edit", "photo.png", "make it night", "--steps", "50"]
+    command = [sys.executable, "-c", LISTENING, "edit", "photo.png", "make it night", "--steps", "50"]
     running = subprocess.Popen(
         [*command, "--server", slow_server.url], cwd=tmp_path, stderr=subprocess.PIPE, text=True, env=os.environ.copy()
     )
