@@ -25,6 +25,7 @@ from hidream_edit.engine.latents import draw_noise, pixels_of, rgb_of
 from hidream_edit.engine.loading import LoadedModel, ModelSource, PatchEmbedderOf, Progress, load_model
 from hidream_edit.engine.memory.activations import STAGES_KEPT, TEXTS_KEPT
 from hidream_edit.engine.memory.plan import Arrangement, MemoryPlan
+from hidream_edit.engine.model.measures import ALL, Measures
 from hidream_edit.engine.prompts import Prompts, compose_prompt, prompts_of
 from hidream_edit.engine.recent import Recent
 from hidream_edit.engine.sampler import SolverState, advance
@@ -62,6 +63,7 @@ class Engine:
         dtype: str | None = None,
         refine_patch_embedder: PatchEmbedderOf = "e1",
         memory: str | Arrangement | None = None,
+        measures: Measures = ALL,
         progress: Progress = lambda _: None,
     ) -> Engine:
         """Load a model; without ``model``, the small one that comes with the package.
@@ -78,6 +80,7 @@ class Engine:
             memory: how much of the device's memory may be used, such as ``24GB``: parts that do not fit then take
                 turns. None or ``auto``: what is free; on a CPU everything stays in memory. An `Arrangement` is obeyed
                 without asking whether it fits.
+            measures: which ways to compute less are taken; none of them changes the picture by more than rounding.
             progress: told what is being done, in a few words.
 
         Raises:
@@ -89,7 +92,7 @@ class Engine:
         precision = choose_dtype(dtype, chosen)
         folder = BUNDLED if model is None or model == MINI else model
         source = ModelSource(folder, adapter, base, text_encoder_4, refine_patch_embedder)
-        loaded = load_model(source, device=chosen, dtype=precision, memory=memory, progress=progress)
+        loaded = load_model(source, device=chosen, dtype=precision, memory=memory, measures=measures, progress=progress)
         return cls(loaded, device=chosen, dtype=precision)
 
     @property

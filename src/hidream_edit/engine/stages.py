@@ -42,8 +42,8 @@ class Stage:
             ]
             canvas = torch.cat((canvas, torch.cat(seen)), dim=-1)
         timesteps = torch.full((count,), timestep, device=latents.device)
-        output = self.transformer(canvas, timesteps, self.text, self.pooled)
-        return self.combine(-output[..., : latents.shape[-1]])
+        output = self.transformer(canvas, timesteps, self.text, self.pooled, noise_columns=latents.shape[-1])
+        return self.combine(-output)
 
 
 def edit_stage(
