@@ -34,7 +34,7 @@ from hidream_edit.engine.memory.plan import (
 )
 from hidream_edit.engine.memory.sizes import Encoder, ModelSizes, autoencoder_needs, needs_of_steps, part_of
 from hidream_edit.engine.model.config import TransformerConfig
-from hidream_edit.engine.model.measures import ALL, Measures
+from hidream_edit.engine.model.measures import PLAIN, Measures
 from hidream_edit.engine.model.transformer import Transformer
 from hidream_edit.engine.safetensors_files import (
     TOLD_BYTES_MIN,
@@ -113,7 +113,7 @@ def load_model(
     device: torch.device,
     dtype: torch.dtype,
     memory: str | Arrangement | None = None,
-    measures: Measures = ALL,
+    measures: Measures = PLAIN,
     progress: Progress = lambda _: None,
 ) -> LoadedModel:
     """Load a model.

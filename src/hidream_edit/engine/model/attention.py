@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hidream_edit.engine.model.products import Linear
 from hidream_edit.engine.model.rotation import Rotation, rotate
 
 RMS_EPS = 1e-5
@@ -29,15 +30,15 @@ class Attention(nn.Module):
     goes through the same ones.
     """
 
-    to_out: nn.Linear
-    to_out_t: nn.Linear
+    to_out: Linear
+    to_out_t: Linear
 
     def __init__(self, width: int, heads: int, *, with_text: bool) -> None:
         super().__init__()
         self.heads = heads
         for suffix in ("", "_t") if with_text else ("",):
             for name in ("to_q", "to_k", "to_v", "to_out"):
-                setattr(self, name + suffix, nn.Linear(width, width))
+                setattr(self, name + suffix, Linear(width, width))
             for name in ("q_rms_norm", "k_rms_norm"):
                 setattr(self, name + suffix, nn.RMSNorm(width, RMS_EPS))
 

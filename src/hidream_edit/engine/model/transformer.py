@@ -21,6 +21,8 @@ from hidream_edit.engine.model.embedders import (
 )
 from hidream_edit.engine.model.measures import PLAIN, Measures
 from hidream_edit.engine.model.patches import left_first, patches_of, picture_of
+from hidream_edit.engine.model.product_attention import attend_by_products
+from hidream_edit.engine.model.products import Linear
 from hidream_edit.engine.model.rotation import canvas_rotation
 from hidream_edit.engine.recent import Recent
 
@@ -74,7 +76,7 @@ class Transformer(nn.Module):
         super().__init__()
         self.config = config
         self.measures = measures
-        self.attend: Attend = attend
+        self.attend: Attend = attend_by_products if measures.onednn else attend
         self._geometries: Recent[tuple[object, ...], Geometry] = Recent(GEOMETRIES_KEPT)
         width = config.width
         patch_channels = config.in_channels * config.patch_size**2
@@ -91,6 +93,9 @@ class Transformer(nn.Module):
             Block(SingleStreamBlock(config)) for _ in range(config.num_single_layers)
         )
         self.final_layer = FinalLayer(width, patch_channels)
+        for module in self.modules():
+            if isinstance(module, Linear):
+                module.by_onednn = measures.onednn
 
     @property
     def blocks(self) -> list[DoubleStreamBlock | SingleStreamBlock]:
@@ -134,7 +139,7 @@ class Transformer(nn.Module):
             CanvasTooLarge: the canvas does not fit the model.
         """
         geometry = self._geometry(canvas, text, noise_columns)
-        patches = patches_of(canvas, self.config.patch_size)[:, geometry.order]
+        patches = patches_of(canvas, self.config.patch_size).index_select(1, geometry.order)
         pads = geometry.layout.image_tokens - patches.shape[1]
         image = self.x_embedder(nn.functional.pad(patches, (0, 0, 0, pads)))
         conditioning = self.t_embedder(timesteps, image.dtype) + self.p_embedder(pooled)
