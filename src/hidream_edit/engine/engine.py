@@ -23,9 +23,10 @@ from hidream_edit.engine.guidance import Guidance, Words, edit_branches, refine_
 from hidream_edit.engine.known_models import BUNDLED, MINI
 from hidream_edit.engine.latents import draw_noise, pixels_of, rgb_of
 from hidream_edit.engine.loading import LoadedModel, ModelSource, PatchEmbedderOf, Progress, load_model
+from hidream_edit.engine.measures import measures_for
 from hidream_edit.engine.memory.activations import STAGES_KEPT, TEXTS_KEPT
 from hidream_edit.engine.memory.plan import Arrangement, MemoryPlan
-from hidream_edit.engine.model.measures import Measures, measures_for
+from hidream_edit.engine.model.measures import Measures
 from hidream_edit.engine.prompts import Prompts, compose_prompt, prompts_of
 from hidream_edit.engine.recent import Recent
 from hidream_edit.engine.sampler import SolverState, advance

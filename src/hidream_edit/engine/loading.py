@@ -35,6 +35,7 @@ from hidream_edit.engine.memory.plan import (
 from hidream_edit.engine.memory.sizes import Encoder, ModelSizes, autoencoder_needs, needs_of_steps, part_of
 from hidream_edit.engine.model.config import TransformerConfig
 from hidream_edit.engine.model.measures import PLAIN, Measures
+from hidream_edit.engine.model.rebuilding import rebuild
 from hidream_edit.engine.model.transformer import Transformer
 from hidream_edit.engine.safetensors_files import (
     TOLD_BYTES_MIN,
@@ -455,7 +456,7 @@ def _assembled(config: TransformerConfig, measures: Measures, weights: Mapping[s
     with torch.device("meta"):
         transformer = Transformer(config, measures)
     transformer.load_state_dict(weights, assign=True)
-    return transformer.eval().requires_grad_(False)
+    return rebuild(transformer.eval().requires_grad_(False))
 
 
 @contextlib.contextmanager

@@ -4,10 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 
-import torch
-
-from hidream_edit.engine.model.products import onednn_is_here
-
 
 @dataclass(frozen=True, slots=True)
 class Measures:
@@ -20,6 +16,9 @@ class Measures:
     one_pad: bool = False  # equal pads are computed once (model.md 6.1)
     dead_branches: bool = False  # branches that the scales cancel are left out (model.md 8)
     one_by_one: bool = False  # branches one after the other: a third of the memory, and it stays in the cache
+    fused: bool = False  # Q, K and V as one product, W1 and W3 as another (model.md 14.2)
+    grouped: bool = False  # all experts in one product, without waiting for the host (model.md 14)
+    compiled: bool = False  # each kind of block compiled: its passes over the tokens become few
     onednn: bool = False  # on a CPU, products and attention by oneDNN
 
     @classmethod
@@ -36,15 +35,3 @@ class Measures:
 
 
 PLAIN = Measures()
-
-
-def measures_for(device: torch.device, dtype: torch.dtype) -> Measures:
-    """All that help on this device."""
-    on_cpu = device.type == "cpu"
-    return Measures(
-        trims=True,
-        one_pad=True,
-        dead_branches=True,
-        one_by_one=on_cpu,
-        onednn=on_cpu and dtype is torch.float32 and onednn_is_here(),
-    )
