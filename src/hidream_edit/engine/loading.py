@@ -140,6 +140,8 @@ def load_model(
     progress("loading the transformer")
     edit, refine = _load_transformers(found, source.refine_patch_embedder, plan, device, dtype, measures, progress)
     stream_blocks([edit] if refine is None else [edit, refine], plan, device)
+    if measures.channels_last:
+        model.to(memory_format=torch.channels_last)
     autoencoder = Autoencoder.of(model)
     working_size = found.config.max_resolution[0] * autoencoder.factor
     if plan.arrangement.tiled:
