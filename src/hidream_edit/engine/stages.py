@@ -17,7 +17,8 @@ from hidream_edit.engine.guidance import (
     guide_refinement,
     refine_branches,
 )
-from hidream_edit.engine.model.transformer import TextTokens, Transformer
+from hidream_edit.engine.model.denoiser import Denoiser
+from hidream_edit.engine.model.transformer import TextTokens
 from hidream_edit.engine.text_encoders import PromptEmbeddings
 
 
@@ -25,7 +26,7 @@ from hidream_edit.engine.text_encoders import PromptEmbeddings
 class Stage:
     """Part of a run in which the same transformer, branches and text apply."""
 
-    transformer: Transformer
+    transformer: Denoiser
     branches: tuple[Branch, ...]
     text: TextTokens  # one batch row per branch
     pooled: Tensor  # (branches, width)
@@ -47,7 +48,7 @@ class Stage:
 
 
 def edit_stage(
-    transformer: Transformer,
+    transformer: Denoiser,
     embeddings: Mapping[Words, PromptEmbeddings],
     *,
     guidance_scale: float,
@@ -71,7 +72,7 @@ def edit_stage(
 
 
 def refine_stage(
-    transformer: Transformer, embeddings: Mapping[Words, PromptEmbeddings], *, guidance_scale: float
+    transformer: Denoiser, embeddings: Mapping[Words, PromptEmbeddings], *, guidance_scale: float
 ) -> Stage:
     """The tail that sees the picture alone; image guidance and the norm are not used in it."""
     branches = refine_branches(guidance_scale)
@@ -86,7 +87,7 @@ def refine_stage(
 
 
 def _stage(
-    transformer: Transformer,
+    transformer: Denoiser,
     branches: tuple[Branch, ...],
     embeddings: Mapping[Words, PromptEmbeddings],
     *,
