@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hidream_edit.domain.errors import GroupLost
+from hidream_edit.domain.errors import DeviceUnavailable, GroupLost
 from hidream_edit.engine.devices import choose_device
 from hidream_edit.engine.loading import ModelSource
 from hidream_edit.engine.memory.activations import STAGES_KEPT
@@ -25,7 +25,7 @@ from hidream_edit.engine.model.config import TransformerConfig
 from hidream_edit.engine.model.measures import Measures
 from hidream_edit.engine.model.transformer import TextTokens, Transformer
 from hidream_edit.engine.parallel import mesh
-from hidream_edit.engine.parallel.links import World
+from hidream_edit.engine.parallel.links import World, check_is_free
 from hidream_edit.engine.parallel.orders import write_line
 from hidream_edit.engine.parallel.rank import Assignment, meeting_place
 from hidream_edit.engine.parallel.seat import Order, Seat, TextOrder
@@ -66,12 +66,15 @@ class Group:
         progress: Progress = lambda _: None,
         on_loss: OnLoss | None = None,
     ) -> None:
+        check_is_free()
         self.devices = [str(choose_device(device)) for device in devices]
+        check_devices(self.devices)
         self._progress, self._on_loss = progress, on_loss
         self._exchange = exchange_between(self.devices)
         self._folder = tempfile.mkdtemp(prefix="hidream-edit-ranks-")
         self._seat: Seat | None = None
-        self._lock = threading.Lock()
+        self._world: World | None = None
+        self._lock, self._told = threading.Lock(), threading.Event()
         self._lost: str | None = None
         self._is_closing = False
         self._texts: Recent[tuple[int, int], tuple[int, TextTokens, Tensor]] = Recent(STAGES_KEPT)
@@ -105,9 +108,10 @@ class Group:
     def _join(self, transformers: Sequence[Transformer]) -> None:
         heads = transformers[0].config.num_attention_heads
         device = choose_device(self.devices[0])
-        world = World(0, len(self.devices), device=device, heads=heads, exchange=self._exchange)
+        self._world = world = World(0, len(self.devices), device=device, heads=heads, exchange=self._exchange)
         for child in self._children:
             child.loaded.wait()
+        self._check()
         with self._together():
             for child in self._children:
                 child.tell({"join": True})
@@ -146,9 +150,8 @@ class Group:
             child.leave()
         for child in self._children:
             child.end(LEAVE_SECONDS)
-        if self._seat is not None:
-            self._seat.world.leave()
-            self._seat = None
+        if self._world is not None:
+            self._world.leave()
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _numbered(self, text: TextTokens, pooled: Tensor) -> tuple[int, TextTokens, Tensor]:
@@ -171,18 +174,25 @@ class Group:
     def _lose(self, reason: str) -> None:
         """A rank is gone, or out of step; the others are of no use without it."""
         with self._lock:
-            if self._is_closing or self._lost is not None:
+            if self._is_closing:
                 return
-            self._lost = reason
+            is_first = self._lost is None
+            self._lost = self._lost or reason
+        if not is_first:
+            # Not before ``on_loss`` has had its way: what it ends must not write down a failure first.
+            self._told.wait()
+            return
         logger.error("the group of %s is lost: %s", ", ".join(self.devices), reason)
         for child in self._children:
             child.kill()
         shutil.rmtree(self._folder, ignore_errors=True)
         if self._on_loss is not None:
             self._on_loss(reason)
+        self._told.set()
 
     def _check(self) -> None:
         if self._lost is not None:
+            self._told.wait()
             raise self._loss()
         if self._is_closing:
             raise GroupLost("the engine was closed")
@@ -208,11 +218,11 @@ class _Child:
     def start(self, assignment: dict[str, Any]) -> None:
         self._thread.start()
         self._started.wait()
-        with suppress(OSError):  # whoever listens to it reports its end
+        with suppress(OSError, ValueError):  # whoever listens to it reports its end
             self.tell(assignment)
 
     def tell(self, message: dict[str, Any]) -> None:
-        """Raises OSError: it is gone."""
+        """Raises OSError, ValueError: it is gone."""
         if self._process is None or self._process.stdin is None:
             raise BrokenPipeError(f"rank {self.rank} was not started")
         write_line(self._process.stdin, message)
@@ -248,7 +258,11 @@ class _Child:
             with self._process.stdout:
                 for line in self._process.stdout:
                     failed = self._heard(json.loads(line)) or failed
-            failed = failed or f"it ended with {self._process.wait()}"
+            code = self._process.wait()
+            failed = failed or f"it ended with {code}"
+            if self._process.stdin is not None:
+                with suppress(OSError):  # what it did not read any more
+                    self._process.stdin.close()
         if not self._is_ending:
             self._lose(f"rank {self.rank} on {self.device}: {failed}")
         self.loaded.set()
@@ -292,6 +306,14 @@ class GroupTransformer:
             # Not a token for each rank: nothing to be gained, and blocks do not take nothing.
             return self._here(canvas, timesteps, text, pooled, noise_columns=noise_columns)  # type: ignore[no-any-return]
         return self._group.forward(self._which, canvas, timesteps, text, pooled, wanted)
+
+
+def check_devices(devices: Sequence[str]) -> None:
+    """Raises DeviceUnavailable: they cannot work together."""
+    if len({torch.device(device).type for device in devices}) > 1:
+        raise DeviceUnavailable(f"{', '.join(devices)} are of different kinds and cannot work together")
+    if devices[0] != "cpu" and len(set(devices)) < len(devices):
+        raise DeviceUnavailable(f"a device is named twice: {', '.join(devices)}")
 
 
 def exchange_between(devices: Sequence[str]) -> float:

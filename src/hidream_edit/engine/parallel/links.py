@@ -14,6 +14,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch._C._distributed_c10d import FileStore
 
+from hidream_edit.domain.errors import DeviceUnavailable
 from hidream_edit.engine.parallel.mesh import BRANCHES_MAX, Team, choose_teams
 
 # A rank that others wait for longer is lost. All compute as much at the same time, so nobody waits for long.
@@ -60,6 +61,16 @@ class Links(NamedTuple):
         return Arriving(into, dist.batch_isend_irecv(operations))
 
 
+def check_is_free() -> None:
+    """torch.distributed knows one world per process.
+
+    Raises:
+        DeviceUnavailable: this process is in one already.
+    """
+    if dist.is_initialized():
+        raise DeviceUnavailable("this process already works with several devices; close that engine first")
+
+
 class World:
     """All ranks of a group, and the teams that they form for one, two or three branches."""
 
@@ -70,6 +81,7 @@ class World:
             for branches in range(1, BRANCHES_MAX + 1)
         }
         self._groups: dict[tuple[int, ...], Any] = {}
+        self._is_joined = False
 
     def join(self, meeting_place: Path) -> None:
         """Meet the others by a file that only this user can reach; their sockets listen on loopback only.
@@ -81,16 +93,19 @@ class World:
         on_cuda = self.device.type == "cuda"
         if on_cuda:
             torch.cuda.set_device(self.device)
+        store = FileStore(str(meeting_place), self.ranks)
+        store.set_timeout(patience)
         for variable in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
             os.environ.setdefault(variable, loopback())
         dist.init_process_group(
             "nccl" if on_cuda else "gloo",
-            store=FileStore(str(meeting_place), self.ranks),
+            store=store,
             rank=self.rank,
             world_size=self.ranks,
             timeout=patience,
             device_id=self.device if on_cuda else None,
         )
+        self._is_joined = True
         wanted = {team.ranks for teams in self.teams.values() for team in teams if team.size > 1}
         for ranks in sorted(wanted):  # each rank makes all of them in the same order, its own or not
             self._groups[ranks] = dist.new_group(list(ranks), timeout=patience)
@@ -99,10 +114,10 @@ class World:
             if self.rank in ranks:  # the connections are made now, not in the first edit
                 dist.all_reduce(torch.zeros(1, device=self.device), group=group)
 
-    @staticmethod
-    def leave() -> None:
+    def leave(self) -> None:
         """Give the connections back."""
-        if dist.is_initialized():
+        if self._is_joined:
+            self._is_joined = False
             dist.destroy_process_group()
 
     def team(self, branches: int) -> Team | None:
