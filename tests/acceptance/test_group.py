@@ -18,16 +18,25 @@ RANK = "hidream_edit.engine.parallel.rank"
 
 
 @pytest.fixture(scope="module")
-def group(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
+def temporary(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the processes keep what is not for long."""
+    return tmp_path_factory.mktemp("temporary")
+
+
+@pytest.fixture(scope="module")
+def group(tiny_folder: Path, temporary: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
     """A server with one runner of two ranks on this CPU."""
     options = ("--model", str(tiny_folder), "--devices", "cpu,cpu", "--devices-per-edit", "2")
-    server = Process(tmp_path_factory.mktemp("group") / "data", *options, **LEASE, OMP_NUM_THREADS="1")
+    server = Process(
+        tmp_path_factory.mktemp("group") / "data", *options, **LEASE, OMP_NUM_THREADS="1", TMPDIR=str(temporary)
+    )
     server.wait_until_ready()
     yield server
     processes = everybody(server)
     server.signal()
     assert server.process.wait(timeout=30) == 0
     wait_for(lambda: not any(map(lives, processes)), seconds=10)
+    assert meeting_folders(temporary) == []
     server.close()
 
 
@@ -42,6 +51,10 @@ def everybody(server: Process) -> list[int]:
     """The runner and the other rank."""
     runner = server.runner_pid()
     return [runner, *children(runner, named=RANK)]
+
+
+def meeting_folders(temporary: Path) -> list[Path]:
+    return [*temporary.glob("*hidream-edit-ranks-*")]
 
 
 def lives(process: int) -> bool:
@@ -84,12 +97,15 @@ def test_a_cancelled_edit_ends_and_the_group_goes_on(group: Process) -> None:
 
 
 @pytest.mark.parametrize("rank", [1, 0])
-def test_whichever_rank_dies_the_group_ends_comes_back_and_finishes_the_edit(group: Process, rank: int) -> None:
+def test_whichever_rank_dies_the_group_ends_comes_back_and_finishes_the_edit(
+    group: Process, temporary: Path, rank: int
+) -> None:
     processes = everybody(group)
     request_id = begun(group)
     os.kill(processes[rank], signal.SIGKILL)
     wait_for(lambda: not any(map(lives, processes)), seconds=ENDS_SECONDS)
     wait_for(lambda: status(group, request_id) == "COMPLETED")
+    assert len(meeting_folders(temporary)) == 1
     assert not set(everybody(group)) & set(processes)
     again = group.client.post(APP, json={**an_input(50), "output_format": "png", "seed": 3}).json()
     assert group.client.get(again["images"][0]["url"]).content == picture_of(group, request_id)

@@ -53,7 +53,7 @@ def test_a_rank_that_is_lost_ends_the_group(
 
     engine = Engine.load(four_heads, devices=["cpu"] * 3, dtype="float32", on_loss=on_loss)
     processes = ranks_of(engine)
-    folder = Path(engine._group._folder)  # type: ignore[union-attr]
+    folder = Path(engine._group._folder.path)  # type: ignore[union-attr]
     state = engine.begin(picture, engine.settle(short_edit(num_inference_steps=50)))
     state = engine.advance(state)
     os.kill(processes[0], how)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-import shutil
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -26,8 +24,9 @@ from hidream_edit.engine.model.measures import Measures
 from hidream_edit.engine.model.transformer import TextTokens, Transformer
 from hidream_edit.engine.parallel import mesh
 from hidream_edit.engine.parallel.links import World, check_is_free
+from hidream_edit.engine.parallel.meeting import MeetingFolder, meeting_place
 from hidream_edit.engine.parallel.orders import write_line
-from hidream_edit.engine.parallel.rank import Assignment, meeting_place
+from hidream_edit.engine.parallel.rank import Assignment
 from hidream_edit.engine.parallel.seat import Order, Seat, TextOrder
 from hidream_edit.engine.recent import Recent
 
@@ -71,7 +70,7 @@ class Group:
         check_devices(self.devices)
         self._progress, self._on_loss = progress, on_loss
         self._exchange = exchange_between(self.devices)
-        self._folder = tempfile.mkdtemp(prefix="hidream-edit-ranks-")
+        self._folder = MeetingFolder()
         self._seat: Seat | None = None
         self._world: World | None = None
         self._lock, self._told = threading.Lock(), threading.Event()
@@ -89,7 +88,7 @@ class Group:
         told = {key: None if value is None else str(value) for key, value in asdict(source).items()}
         for child in self._children:
             assignment = Assignment(
-                child.rank, count, child.device, dtype, memory, self._exchange, threads, self._folder, told,
+                child.rank, count, child.device, dtype, memory, self._exchange, threads, str(self._folder.path), told,
                 asdict(measures),
             )  # fmt: skip
             child.start(assignment.as_json())
@@ -115,7 +114,7 @@ class Group:
         with self._together():
             for child in self._children:
                 child.tell({"join": True})
-            world.join(meeting_place(self._folder))
+            world.join(meeting_place(self._folder.path))
         for child in self._children:
             child.joined.wait()
         self._check()
@@ -152,7 +151,7 @@ class Group:
             child.end(LEAVE_SECONDS)
         if self._world is not None:
             self._world.leave()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._folder.remove()
 
     def _numbered(self, text: TextTokens, pooled: Tensor) -> tuple[int, TextTokens, Tensor]:
         """A number for a text, which is kept so that no other is ever at its place in memory."""
@@ -185,7 +184,7 @@ class Group:
         logger.error("the group of %s is lost: %s", ", ".join(self.devices), reason)
         for child in self._children:
             child.kill()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._folder.remove()
         if self._on_loss is not None:
             self._on_loss(reason)
         self._told.set()

@@ -8,11 +8,9 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
-import shutil
 import signal
 import sys
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import IO, Any, Self
 
 import torch
@@ -22,6 +20,7 @@ from hidream_edit.engine.devices import choose_device, choose_dtype
 from hidream_edit.engine.loading import ModelSource, load_transformers
 from hidream_edit.engine.model.measures import Measures
 from hidream_edit.engine.parallel.links import World
+from hidream_edit.engine.parallel.meeting import meeting_place
 from hidream_edit.engine.parallel.orders import Orders, write_line
 from hidream_edit.engine.parallel.seat import Order, Seat
 
@@ -39,7 +38,7 @@ class Assignment:
     memory: str | None
     exchange: float
     threads: int  # on a CPU
-    folder: str  # where the ranks meet; removed by whoever is left
+    folder: str  # where the ranks meet
     source: dict[str, Any]
     measures: dict[str, Any]
 
@@ -58,10 +57,9 @@ def main() -> None:
         # They reach all processes of a terminal or a service; rank 0 decides what they mean.
         signal.signal(number, signal.SIG_IGN)
     reports = _reports()
-    left: list[str] = []
-    orders = Orders(sys.stdin.fileno(), lambda: _end(left))
+    # Rank 0 is gone: nothing here is worth keeping, and nothing may wait for a collective.
+    orders = Orders(sys.stdin.fileno(), lambda: os._exit(0))
     told = Assignment.from_json(orders.next())
-    left.append(told.folder)
     device = choose_device(told.device)
     if device.type == "cpu":
         torch.set_num_threads(told.threads)
@@ -96,11 +94,6 @@ def work(seat: Seat, orders: Orders, device: torch.device) -> None:
         seat.take_part(order, (canvas, timesteps), None)
 
 
-def meeting_place(folder: str) -> Path:
-    """The file by which the ranks find one another."""
-    return Path(folder) / "ranks"
-
-
 def _reports() -> IO[bytes]:
     """Standard output, for reports alone: what libraries print goes to standard error."""
     reports = os.fdopen(os.dup(1), "wb")
@@ -113,13 +106,6 @@ def _die_with_parent() -> None:
     if sys.platform == "linux":
         with contextlib.suppress(OSError, AttributeError):
             ctypes.CDLL(None).prctl(DIE_WITH_PARENT, signal.SIGKILL, 0, 0, 0)
-
-
-def _end(left: list[str]) -> None:
-    """Rank 0 is gone: nothing here is worth keeping, and nothing may wait for a collective."""
-    for folder in left:
-        shutil.rmtree(folder, ignore_errors=True)
-    os._exit(0)
 
 
 if __name__ == "__main__":
