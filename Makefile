@@ -123,6 +123,10 @@ docs: $(STAMPS)/docs ## build the documentation as a site that asks no other hos
 benchmark-memory: setup ## peaks of the real size in 24 and 16 GB against the plan, random weights; needs a CUDA device and 64 GB
 	PYTHONPATH=. $(BIN)/python -W ignore benchmarks/memory.py
 
+.PHONY: bench-parallel
+bench-parallel: setup ## a denoising step on several devices together and on one alone; needs two CUDA devices, or BENCH=--small
+	$(BIN)/python -W ignore benchmarks/parallel.py $(BENCH)
+
 .PHONY: lint
 lint: setup
 	$(BIN)/ruff format --check .

@@ -34,6 +34,13 @@ class ModelSettings(BaseSettings):
         description="`cpu`, `cuda`, `cuda:1`…",
         json_schema_extra=_unset("the GPU where there is one, else `cpu`"),
     )
+    devices: str | None = Field(
+        None,
+        description="Several devices, such as `cuda:0,cuda:1`. `edit` and `runner` do each edit on all of them; "
+        "`serve` starts a runner for each, or for as many as `HIDREAM_EDIT_SERVER_DEVICES_PER_EDIT` says. Not together "
+        "with `HIDREAM_EDIT_DEVICE`.",
+        json_schema_extra=_unset("`serve`: every CUDA device that is visible; else one device"),
+    )
     dtype: str | None = Field(
         None,
         description="`float32`, `bfloat16`, `float16`.",
@@ -216,6 +223,9 @@ class ServerSettings(BaseSettings):
         False,
         description="Files open to their owner's key and to signed addresses only, where a request says nothing else "
         "(`initial_acl`).",
+    )
+    devices_per_edit: int = Field(
+        1, ge=1, description="Devices that do one edit together; a runner is started for each that many."
     )
     keep_hours: float = Field(24.0, gt=0, description="Hours for which results can be fetched.")
     grace_seconds: float = Field(30.0, ge=0, description="Seconds that a running edit has to finish at shutdown.")

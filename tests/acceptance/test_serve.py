@@ -262,3 +262,12 @@ def test_a_runner_shows_its_health_and_its_numbers_where_it_is_given_a_port(star
     server.wait_until_ready()
     assert httpx.get(f"http://127.0.0.1:{port}/health/ready").json() == {"status": "ready"}
     assert "hidream_edit_store_seconds_bucket" in httpx.get(f"http://127.0.0.1:{port}/metrics").text
+
+
+def test_each_device_has_a_runner_of_its_own(start: Start) -> None:
+    server = start("--devices", "cpu,cpu", HIDREAM_EDIT_NULL_SECONDS_PER_STEP="0.2")
+    server.wait_until_ready()
+    requests = [server.client.post(f"/queue{APP}", json=an_input(20)).json()["request_id"] for _ in range(2)]
+    wait_for(lambda: [status(server, request_id) for request_id in requests] == ["IN_PROGRESS"] * 2)
+    server.signal()
+    assert server.process.wait(timeout=30) == 0

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from hidream_edit.cli.options import Memory, given
+from hidream_edit.cli.options import Devices, Memory, given
 from hidream_edit.cli.terminal import Terminal
 from hidream_edit.domain.edit import EditInput, Fit
 
@@ -74,6 +74,7 @@ def edit(
         str | None, typer.Option("--text-encoder-4", help="Llama folder or id, where the model lacks it.")
     ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1…", show_default="by what is there")] = None,
+    devices: Devices = None,
     dtype: Annotated[str | None, typer.Option(help="float32, bfloat16, float16.", show_default="by the device")] = None,
     memory: Memory = None,
     keep_aspect: Annotated[
@@ -138,6 +139,7 @@ def edit(
         "base": base,
         "text_encoder_4": text_encoder_4,
         "device": device,
+        "devices": devices,
         "dtype": dtype,
         "memory": memory,
     }

@@ -29,6 +29,10 @@ TextEncoder4 = Annotated[
     str | None, typer.Option("--text-encoder-4", help="Llama folder or id, where the model lacks it.")
 ]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1…", show_default="by what is there")]
+Devices = Annotated[
+    str | None,
+    typer.Option(help="cuda:0,cuda:1…: each edit on all of them.", show_default="one device"),
+]
 Dtype = Annotated[str | None, typer.Option(help="float32, bfloat16, float16.", show_default="by the device")]
 Memory = Annotated[
     str | None,

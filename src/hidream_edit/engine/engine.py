@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,7 +27,9 @@ from hidream_edit.engine.loading import LoadedModel, ModelSource, PatchEmbedderO
 from hidream_edit.engine.measures import measures_for
 from hidream_edit.engine.memory.activations import STAGES_KEPT, TEXTS_KEPT
 from hidream_edit.engine.memory.plan import Arrangement, MemoryPlan
+from hidream_edit.engine.model.denoiser import Denoiser
 from hidream_edit.engine.model.measures import Measures
+from hidream_edit.engine.parallel.group import Group, OnLoss
 from hidream_edit.engine.prompts import Prompts, compose_prompt, prompts_of
 from hidream_edit.engine.recent import Recent
 from hidream_edit.engine.sampler import SolverState, advance
@@ -47,8 +49,17 @@ class Engine:
     caches of what its texts and settings lead to.
     """
 
-    def __init__(self, loaded: LoadedModel, *, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(
+        self, loaded: LoadedModel, *, device: torch.device, dtype: torch.dtype, group: Group | None = None
+    ) -> None:
         self._loaded = loaded
+        self._group = group
+        self._edit_transformer: Denoiser = loaded.edit_transformer
+        self._refine_transformer: Denoiser | None = loaded.refine_transformer
+        if group is not None:
+            self._edit_transformer, self._refine_transformer = group.connected(
+                loaded.edit_transformer, loaded.refine_transformer
+            )
         self._device = device
         self._dtype = dtype
         self._texts: Recent[str, tuple[PromptEmbeddings, bool]] = Recent(TEXTS_KEPT)
@@ -65,11 +76,13 @@ class Engine:
         base: str | Path | None = None,
         text_encoder_4: str | Path | None = None,
         device: str | None = None,
+        devices: Sequence[str] = (),
         dtype: str | None = None,
         refine_patch_embedder: PatchEmbedderOf = "e1",
         memory: str | Arrangement | None = None,
         measures: Measures | None = None,
         progress: Progress = lambda _: None,
+        on_loss: OnLoss | None = None,
     ) -> Engine:
         """Load a model; without ``model``, the small one that comes with the package.
 
@@ -79,6 +92,8 @@ class Engine:
             base: I1-Full, for a refine stage after the full E1-Full folder.
             text_encoder_4: Llama's folder or hub id, where ``model`` does not hold it.
             device: ``cpu``, ``cuda``, ``cuda:1``…; chosen by what is there when None or ``auto``.
+            devices: several that do each step together, the first of which also does the rest; `close` ends the
+                processes of the others. Not together with ``device``.
             dtype: ``float32``, ``bfloat16`` or ``float16``; by the device when None or ``auto``.
             refine_patch_embedder: whose patch embedder the refine stage runs: E1's, as the published script does, or
                 I1's own.
@@ -88,19 +103,49 @@ class Engine:
             measures: which ways to compute less are taken, all that help by default; none of them changes the picture
                 by more than rounding.
             progress: told what is being done, in a few words.
+            on_loss: called from any thread when one of several devices is lost, and with it all of them.
 
         Raises:
             InputInvalid: ``memory`` is not an amount.
             ModelUnusable: files missing, wrong, gated, or too large for the memory.
-            DeviceUnavailable: no such device or precision.
+            DeviceUnavailable: no such device or precision; or one of several could not load the model.
         """
-        chosen = choose_device(device)
+        if device is not None and devices:
+            raise InputInvalid("give one device or several, not both", field="devices")
+        chosen = choose_device(devices[0] if devices else device)
         precision = choose_dtype(dtype, chosen)
         taken = measures_for(chosen, precision) if measures is None else measures
         folder = BUNDLED if model is None or model == MINI else model
         source = ModelSource(folder, adapter, base, text_encoder_4, refine_patch_embedder)
-        loaded = load_model(source, device=chosen, dtype=precision, memory=memory, measures=taken, progress=progress)
-        return cls(loaded, device=chosen, dtype=precision)
+
+        def load() -> LoadedModel:
+            return load_model(source, device=chosen, dtype=precision, memory=memory, measures=taken, progress=progress)
+
+        if len(devices) < 2:
+            return cls(load(), device=chosen, dtype=precision)
+        if isinstance(memory, Arrangement):
+            raise InputInvalid("several devices take an amount of memory, not an arrangement", field="memory")
+        taken = taken.without("one_by_one")  # branches are what the devices share out
+        # The other ranks load while this one does.
+        group = Group(
+            devices,
+            source,
+            dtype=str(precision).removeprefix("torch."),
+            memory=memory,
+            measures=taken,
+            progress=progress,
+            on_loss=on_loss,
+        )
+        try:
+            return cls(load(), device=chosen, dtype=precision, group=group)
+        except BaseException:
+            group.close()
+            raise
+
+    def close(self) -> None:
+        """End the processes of the other devices; the engine cannot be used any more. Without them, nothing."""
+        if self._group is not None:
+            self._group.close()
 
     @property
     def model(self) -> ModelCard:
@@ -109,7 +154,8 @@ class Engine:
 
     @property
     def device(self) -> str:
-        return str(self._device)
+        """One, or several with commas between."""
+        return str(self._device) if self._group is None else ", ".join(self._group.devices)
 
     @property
     def dtype(self) -> str:
@@ -268,7 +314,7 @@ class Engine:
 
         def make() -> Stage:
             texts = {Words.PROMPT: prompts.prompt, Words.NEGATIVE: prompts.negative, Words.TARGET: prompts.target}
-            transformer = self._loaded.edit_transformer
+            transformer = self._edit_transformer
             drops_dead = transformer.measures.dead_branches
             branches = refine_branches(guidance.scale) if refine else edit_branches(guidance, with_dead=not drops_dead)
             # Only what is read: where memory is short, each text moves all encoders.
@@ -276,9 +322,9 @@ class Engine:
             embeddings = {words: self._embeddings(texts[words])[0].to(self._device) for words in read}
             with self._exact():
                 if refine:
-                    if self._loaded.refine_transformer is None:
+                    if self._refine_transformer is None:
                         raise ValueError("settle() lets no refine stage pass without a model for it")
-                    return refine_stage(self._loaded.refine_transformer, embeddings, guidance_scale=guidance.scale)
+                    return refine_stage(self._refine_transformer, embeddings, guidance_scale=guidance.scale)
                 return edit_stage(transformer, embeddings, guidance)
 
         return self._stages.get((prompts, guidance, refine), make)

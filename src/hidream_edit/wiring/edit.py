@@ -23,6 +23,7 @@ from hidream_edit.pictures.encode import encode
 from hidream_edit.pictures.sources import expand, read
 from hidream_edit.settings import DescriberSettings, ModelSettings
 from hidream_edit.wiring.describe import make_describer
+from hidream_edit.wiring.devices import named_devices
 from hidream_edit.wiring.exit_codes import ExitCode, exit_code_of
 from hidream_edit.wiring.outputs import OutputPlan, Written, store
 
@@ -113,6 +114,7 @@ def load_engine(models: ModelSettings, reporter: Reporter) -> Any:
         base=models.base,
         text_encoder_4=models.text_encoder_4,
         device=models.device,
+        devices=named_devices(models),
         dtype=models.dtype,
         memory=models.memory,
         progress=reporter.loading,

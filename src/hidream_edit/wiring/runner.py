@@ -39,6 +39,8 @@ from hidream_edit.telemetry.meters import Meters
 from hidream_edit.telemetry.side_door import SideDoor
 from hidream_edit.telemetry.traces import Tracer
 from hidream_edit.testing import NullEngine
+from hidream_edit.wiring.devices import named_devices
+from hidream_edit.wiring.exit_codes import ExitCode
 from hidream_edit.wiring.server_parts import ServerParts, open_parts
 from hidream_edit.wiring.tracing import open_tracer
 
@@ -61,6 +63,10 @@ class EngineOfRunner:
 
     def memory_bytes(self) -> int:
         return self._engine.memory_bytes()
+
+    def close(self) -> None:
+        """End the processes of other devices."""
+        self._engine.close()
 
     def edit(self, source: Picture, edit_input: EditInput) -> Iterator[Progress]:
         engine = self._engine
@@ -91,11 +97,18 @@ def load(models: ModelSettings) -> EditEngine:
             base=models.base,
             text_encoder_4=models.text_encoder_4,
             device=models.device,
+            devices=named_devices(models),
             dtype=models.dtype,
             memory=models.memory,
             progress=tell_line_by_line,
+            on_loss=_end_with_the_group,
         )
     )
+
+
+def _end_with_the_group(_: str) -> None:
+    """A device is lost. Ending at once leaves the job to its lease: the next group does it from the start."""
+    os._exit(ExitCode.DEVICE)
 
 
 def tell_line_by_line(message: str) -> None:
@@ -210,6 +223,8 @@ def _work(
     with ending.on_signals():
         runner.run()
     pictures.close()
+    if isinstance(engine, EngineOfRunner):
+        engine.close()
 
 
 class _Ending:
