@@ -232,7 +232,7 @@ PAGE_WORDS = """\
 
 The mini model on a CPU through a real server (SQLite, folder), photographs of {megapixels} megapixels: a streamed edit
 of {steps} steps with previews, and ten edits at the defaults that were put into the queue at once. Milliseconds,
-medians. Numbers depend on the machine and on what else it does; what is beside what does not.
+medians. {cores} cores, load {load} when it began; other work makes times longer, what is beside what stays.
 
 | stage | one | ten in a row |
 |---|---|---|
@@ -248,7 +248,7 @@ Why the next source is read before its job is claimed, and what of a preview is 
 [decision 14](decisions/0014-ahead.md)."""
 
 
-def section(run: Run, megapixels: float, steps: int) -> str:
+def section(run: Run, megapixels: float, steps: int, load: str) -> str:
     """What docs/performance.md says."""
     columns = []
     for spans in (run.one, run.ten):
@@ -258,11 +258,16 @@ def section(run: Run, megapixels: float, steps: int) -> str:
     lines = [f"| {words} | {columns[0].get(name, '')} | {columns[1].get(name, '')} |" for name, words in ROWS]
     idle = median(idle_seconds(run.ten))
     return PAGE_WORDS.format(
-        megapixels=f"{megapixels:g}", steps=steps, rows="\n".join(lines), idle=f"{1000 * idle:.0f}"
+        cores=os.cpu_count(),
+        load=load,
+        megapixels=f"{megapixels:g}",
+        steps=steps,
+        rows="\n".join(lines),
+        idle=f"{1000 * idle:.0f}",
     )
 
 
-def write(run: Run, megapixels: float, steps: int) -> None:
+def write(run: Run, megapixels: float, steps: int, told: str) -> None:
     """Pictures and page."""
     for name, title, spans in (
         ("one", f"One streamed edit: {megapixels:g} megapixels, {steps} steps, previews", run.one),
@@ -273,7 +278,7 @@ def write(run: Run, megapixels: float, steps: int) -> None:
         (PICTURES / f"trace-{name}.svg").write_text(timeline(title, bars, lanes, COLOURS), encoding="utf-8")
     before, rest = PAGE.read_text(encoding="utf-8").split(BEGIN)
     after = rest.split(END)[1]
-    PAGE.write_text(f"{before}{BEGIN}\n\n{section(run, megapixels, steps)}\n\n{END}{after}", encoding="utf-8")
+    PAGE.write_text(f"{before}{BEGIN}\n\n{told}\n\n{END}{after}", encoding="utf-8")
 
 
 def main() -> None:
@@ -286,9 +291,11 @@ def main() -> None:
     options = parser.parse_args()
     picture = photo(options.megapixels)
     if options.beside is None:
+        load = f"{os.getloadavg()[0]:.1f}"
         run = measured(ROOT / "src", picture, options.steps)
-        write(run, options.megapixels, options.steps)
-        print(section(run, options.megapixels, options.steps))
+        told = section(run, options.megapixels, options.steps, load)
+        write(run, options.megapixels, options.steps, told)
+        print(told)
         return
     told: dict[str, list[dict[str, float]]] = {"beside": [], "here": []}
     for _ in range(options.rounds):

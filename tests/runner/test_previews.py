@@ -14,7 +14,7 @@ from tests.runner.bench import Bench, data_uri, wait_for
 from hidream_edit.domain.blobs import BlobFacts
 from hidream_edit.domain.edit import EditInput
 from hidream_edit.domain.edit_request import Progress, StepDone
-from hidream_edit.domain.errors import BlobsUnavailable
+from hidream_edit.domain.errors import BlobsUnavailable, StoreUnavailable
 from hidream_edit.domain.job import Event, JobState
 from hidream_edit.domain.picture import Picture
 from hidream_edit.pictures.decode import decode
@@ -134,7 +134,7 @@ def test_a_flagged_preview_is_black_before_anybody_sees_it(
     assert [decode(data).rgb for data in seen] == [bytes(3)] * 2
 
 
-@pytest.mark.parametrize("trouble", [BlobsUnavailable("away"), OSError("no space")])
+@pytest.mark.parametrize("trouble", [BlobsUnavailable("away"), StoreUnavailable("away"), OSError("no space")])
 def test_a_preview_that_cannot_be_stored_is_left_out(
     tmp_path: Path, opened: list[Bench], monkeypatch: pytest.MonkeyPatch, trouble: Exception
 ) -> None:

@@ -258,15 +258,16 @@ def test_without_a_checker_nothing_is_said_of_a_picture_that_was_to_be_checked(b
     assert job.output["has_nsfw_concepts"] == []
 
 
-def test_files_that_are_away_are_waited_for_at_both_ends_of_an_edit(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("trouble", [BlobsUnavailable("away"), StoreUnavailable("away")])
+def test_files_that_are_away_or_whose_facts_cannot_be_written_are_waited_for(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, trouble: Exception
 ) -> None:
     monkeypatch.setattr(attempt, "BLOBS_RETRY_SECONDS", 0.01)
     put, failures = bench.blobs.put, iter(range(3))
 
     def away_at_first(*arguments: Any, **fields: Any) -> BlobFacts:
         if next(failures, None) is not None:
-            raise BlobsUnavailable("away")
+            raise trouble
         return put(*arguments, **fields)
 
     monkeypatch.setattr(bench.blobs, "put", away_at_first)

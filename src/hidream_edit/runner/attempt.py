@@ -283,7 +283,7 @@ class Attempt:
         while True:
             try:
                 return call()
-            except BlobsUnavailable as problem:
+            except (BlobsUnavailable, StoreUnavailable) as problem:  # facts of files lie in the database
                 if time.monotonic() > until:
                     raise HandedBack from problem
                 logger.warning("%s; trying again", problem)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from hidream_edit.domain.blobs import BlobStore
 from hidream_edit.domain.edit_request import StepDone
-from hidream_edit.domain.errors import BlobsUnavailable, LeaseLost
+from hidream_edit.domain.errors import BlobsUnavailable, LeaseLost, StoreUnavailable
 from hidream_edit.domain.job import EventLevel, Job
 from hidream_edit.domain.measures import PREVIEW_SECONDS, Observation, observed
 from hidream_edit.domain.picture import Picture
@@ -80,7 +80,7 @@ class Previews:
                 name = self._stored(data)
                 self._log.say(f"preview of step {step}", EventLevel.DEBUG, preview=name)
                 self._log.flush(at_once=True)
-            except (BlobsUnavailable, JobCancelled, LeaseLost) as problem:
+            except (BlobsUnavailable, StoreUnavailable, JobCancelled, LeaseLost) as problem:
                 logger.debug("no preview: %s", problem)  # the edit hears of the last two itself
             else:
                 self._measured.append(observed(PREVIEW_SECONDS, time.monotonic() - began))
