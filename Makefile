@@ -102,6 +102,10 @@ soak: setup ## mixed load, hostile calls and killed runners for SOAK_SECONDS: no
 bench-api: setup $(STAMPS)/peers ## latency and throughput of the API with an engine that costs nothing, beside LitServe and BentoML
 	PYTHONPATH=. $(BIN)/python -W ignore benchmarks/api.py --peers .venv-peers/bin/python
 
+.PHONY: bench-trace
+bench-trace: setup ## where a served edit spends its time: a table and two pictures in docs/performance.md
+	PYTHONPATH=. $(BIN)/python -W ignore -m benchmarks.served
+
 .PHONY: benchmark-gpu
 benchmark-gpu: setup ## one denoising step at the real size, beside the library's class; needs a CUDA device with 140 GB
 	$(BIN)/python -W ignore benchmarks/transformer_step.py

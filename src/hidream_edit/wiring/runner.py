@@ -25,7 +25,7 @@ from hidream_edit.domain.picture import Picture
 from hidream_edit.domain.safety import DEFAULT_CHECKER, SafetyChecker
 from hidream_edit.engine.known_models import is_cached
 from hidream_edit.outgoing.download import DownloadLimits
-from hidream_edit.pictures.isolated import IsolatedPictures
+from hidream_edit.pictures.isolated import IsolatedPictures, Pictures
 from hidream_edit.runner.runner import Runner, RunnerLimits
 from hidream_edit.settings import (
     ModelSettings,
@@ -135,11 +135,15 @@ def load_checker(settings: SafetySettings) -> SafetyChecker | None:
     return PictureClassifier.load(settings.model or DEFAULT_CHECKER)
 
 
-def warm_up(engine: EditEngine) -> None:
-    """One step for nobody: whatever is only built at the first use is built before somebody waits for it."""
-    gray = Picture(8, 8, bytes(8 * 8 * 3))
-    for _ in engine.edit(gray, EditInput(edit_instruction="", seed=0, num_inference_steps=1, num_images=1)):
-        pass
+def warm_up(engine: EditEngine, pictures: Pictures, checker: SafetyChecker | None) -> None:
+    """One step for nobody, from a file to a file: whatever is only built at the first use is built before somebody
+    waits for it."""
+    black = pictures.decode(pictures.encode(Picture(8, 8, bytes(8 * 8 * 3)), "jpeg", about=None))
+    for progress in engine.edit(black, EditInput(edit_instruction="", seed=0, num_inference_steps=1, num_images=1)):
+        if isinstance(progress, StepDone):
+            progress.preview()
+    if checker is not None:
+        checker.flagged([black])
 
 
 def work(
@@ -190,6 +194,34 @@ def _work(
     *,
     supervised: bool,
 ) -> None:
+    with contextlib.closing(IsolatedPictures()) as pictures:
+        pictures.start()  # beside the weights
+        engine, checker = _ready(parts, models, safety, pictures, doing)
+        runner = Runner(
+            parts.store,
+            parts.blobs,
+            engine,
+            SourceReader(parts.blobs, DownloadLimits(allowed=settings.allowed_networks), clock=time.time),
+            pictures=pictures,
+            safety=checker,
+            tells_origin=settings.tell_origin,
+            limits=RunnerLimits(settings.lease_seconds, settings.heartbeat_seconds),
+            tracer=tracer,
+        )
+        doing.state = lambda: runner.state
+        ending = _Ending(runner, settings.grace_seconds)
+        if supervised:
+            threading.Thread(target=ending.when_parent_is_gone, name="parent", daemon=True).start()
+        with ending.on_signals():
+            runner.run()
+        if isinstance(engine, EngineOfRunner):
+            engine.close()
+
+
+def _ready(
+    parts: ServerParts, models: ModelSettings, safety: SafetySettings, pictures: Pictures, doing: _Doing
+) -> tuple[EditEngine, SafetyChecker | None]:
+    """An engine that was loaded and has made an edit, and what checks its pictures; others see how far it is."""
     beginning = f"runner-{uuid.uuid4().hex[:12]}"
     try:
         parts.store.announce(RunnerFacts(beginning, RunnerState.LOADING, models.model or "mini", time.time()))
@@ -199,32 +231,10 @@ def _work(
             RunnerFacts(beginning, RunnerState.WARMING, engine.name, time.time(), device=engine.device)
         )
         doing.state = lambda: RunnerState.WARMING
-        warm_up(engine)
+        warm_up(engine, pictures, checker)
     finally:
         parts.store.dismiss(beginning)
-    reader = SourceReader(parts.blobs, DownloadLimits(allowed=settings.allowed_networks), clock=time.time)
-    limits = RunnerLimits(settings.lease_seconds, settings.heartbeat_seconds)
-    pictures = IsolatedPictures()
-    runner = Runner(
-        parts.store,
-        parts.blobs,
-        engine,
-        reader,
-        pictures=pictures,
-        safety=checker,
-        tells_origin=settings.tell_origin,
-        limits=limits,
-        tracer=tracer,
-    )
-    doing.state = lambda: runner.state
-    ending = _Ending(runner, settings.grace_seconds)
-    if supervised:
-        threading.Thread(target=ending.when_parent_is_gone, name="parent", daemon=True).start()
-    with ending.on_signals():
-        runner.run()
-    pictures.close()
-    if isinstance(engine, EngineOfRunner):
-        engine.close()
+    return engine, checker
 
 
 class _Ending:
