@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from hidream_edit.cli.options import Memory, given
+from hidream_edit.cli.options import Float8Option, Memory, QualityOption, given
 from hidream_edit.cli.terminal import Terminal
 from hidream_edit.domain.edit import EditInput, Fit
 
@@ -87,6 +87,8 @@ def edit(
         bool | None,
         typer.Option(help="Bring back the source's own detail at its own size.", show_default="the model's"),
     ] = None,
+    quality: QualityOption = None,
+    float8: Float8Option = None,
     output: Annotated[
         str | None,
         typer.Option(
@@ -125,6 +127,7 @@ def edit(
             refine_strength=refine_strength,
             fit=Fit.PAD if keep_aspect else None,
             detail=detail,
+            quality=quality,
         ),
         plan=OutputPlan(output, output_format.value if output_format else None, as_data_uris=sync_mode),
         save_steps=save_steps,
@@ -140,6 +143,7 @@ def edit(
         "device": device,
         "dtype": dtype,
         "memory": memory,
+        "float8": float8,
     }
     try:
         describing = DescriberSettings(**given({"url": describer_url, "model": describer_model}))

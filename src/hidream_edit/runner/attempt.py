@@ -26,6 +26,7 @@ from hidream_edit.domain.measures import (
     step_group,
 )
 from hidream_edit.domain.picture import Picture
+from hidream_edit.domain.quality import Traded
 from hidream_edit.domain.safety import SafetyChecker, blackened
 from hidream_edit.pictures.isolated import Pictures
 from hidream_edit.runner.job_log import JobCancelled, JobLog
@@ -76,6 +77,7 @@ class Edited:
     pictures: tuple[Picture, ...]
     flagged: list[bool]  # empty where they were not checked
     seconds: float
+    traded: Traded | None
 
 
 class Attempt:
@@ -185,7 +187,8 @@ class Attempt:
         if any(self._flagged(request, [source])):
             return REFUSED
         with self._spans.stage("edit", width=source.width, height=source.height) as span:
-            started, pictures = self._driven(request, source, span)
+            started, done = self._driven(request, source, span)
+        pictures = done.pictures
         self._measure(EDIT_SECONDS, time.monotonic() - decoded, step_group(started.steps_total))
         seconds, flagged = time.monotonic() - decoded, self._flagged(request, pictures)
         if any(flagged):
@@ -194,18 +197,18 @@ class Attempt:
                 blackened(picture) if is_flagged else picture
                 for picture, is_flagged in zip(pictures, flagged, strict=True)
             )
-        return Edited(started, pictures, flagged, seconds)
+        return Edited(started, pictures, flagged, seconds, done.traded)
 
     def _flagged(self, request: EditRequest, pictures: Sequence[Picture]) -> list[bool]:
         """What the checker says of each picture; nothing where nobody asked, or nobody can say."""
         checker = self._tools.safety
         return checker.flagged(pictures) if checker is not None and request.enable_safety_checker else []
 
-    def _driven(self, request: EditRequest, source: Picture, span: Span) -> tuple[EditStarted, tuple[Picture, ...]]:
+    def _driven(self, request: EditRequest, source: Picture, span: Span) -> tuple[EditStarted, EditDone]:
         """Run the engine to its end, telling each step."""
         tools, log = self._tools, self._log
         started: EditStarted | None = None
-        pictures: tuple[Picture, ...] = ()
+        done: EditDone | None = None
         previewed, step_began, steps, seconds_of_steps = 0.0, time.monotonic(), 0, 0.0
         for progress in tools.engine.edit(source, request.edit_input):
             if tools.hurry.is_set():
@@ -229,13 +232,15 @@ class Attempt:
                     step_began = time.monotonic()
                 log.say(f"step {progress.steps_done} of {progress.steps_total}", seconds=round(seconds, 4), **facts)
             elif isinstance(progress, EditDone):
-                pictures = progress.pictures
+                done = progress
+                if progress.traded is not None:
+                    log.say(progress.traded.in_words())
             log.flush()
-        if started is None:
+        if started is None or done is None:
             raise RuntimeError("the engine ended without an edit")
         if seconds_of_steps > 0:
             self._measure(STEPS_PER_SECOND, steps / seconds_of_steps)
-        return started, pictures
+        return started, done
 
     def _saved(self, edited: Edited) -> Mapping[str, Any]:
         """The output of the job. Its pictures are saved before it is completed: a crash in between repeats work, and
@@ -251,6 +256,7 @@ class Attempt:
             "has_nsfw_concepts": edited.flagged if request.enable_safety_checker else [False] * len(images),
             "prompt": edited.started.prompt,
             "sync_mode": request.sync_mode,
+            "quality": None if edited.traded is None else edited.traded.as_json(),
         }
 
     def _stored(self, request: EditRequest, started: EditStarted, index: int, picture: Picture) -> dict[str, Any]:

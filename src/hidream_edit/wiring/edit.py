@@ -115,6 +115,8 @@ def load_engine(models: ModelSettings, reporter: Reporter) -> Any:
         device=models.device,
         dtype=models.dtype,
         memory=models.memory,
+        quality=models.quality,
+        float8=models.float8,
         progress=reporter.loading,
     )
     if engine.model.is_random:
@@ -171,6 +173,7 @@ def _edit_one(
         "prompt": state.prompt,
         "settings": settings.as_json(),
         "model": engine.model.name,
+        "quality": None if state.traded is None else state.traded.as_json(),
         "warnings": list(warnings),
     }
 

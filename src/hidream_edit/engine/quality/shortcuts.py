@@ -1,0 +1,136 @@
+"""A step's velocity, computed in full or put together from what earlier steps computed.
+
+**Steps.** A velocity that has hardly changed is used again, and its step is not computed at all. First-block and
+TeaCache methods run a part of the network to learn whether the rest would change; here the last two velocities that
+were computed say it. They are the guided ones that the solver reads, so all branches are judged together, and a step
+that is left out costs nothing.
+
+**Branches.** Guidance adds to the fully conditioned velocity a pull that changes slowly. In steps between, that branch
+runs alone, and the pull is the one of the last step that ran them all.
+
+What is remembered is a value and belongs to the edit: it is set aside and taken up with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hidream_edit.engine.quality.drift import POINTS, Point, drift, remembered
+from hidream_edit.engine.quality.presets import Trades
+from hidream_edit.engine.schedule import Schedule
+from hidream_edit.engine.stages import Stage
+
+
+@dataclass(frozen=True, slots=True)
+class Shortcuts:
+    """What an edit that need not be exact remembers; tensors have the shape and dtype of the latents."""
+
+    velocities: tuple[Point, ...] = ()  # guided, of the last steps that were computed, newest first
+    pull: Tensor | None = None  # guided − fully conditioned velocity of the last step that ran all branches
+    held_in_a_row: int = 0
+    unguided_in_a_row: int = 0
+    # Over all images:
+    steps_computed: int = 0
+    branches: int = 0  # that an exact edit would have run
+    branches_computed: int = 0
+
+    def fresh(self) -> Shortcuts:
+        """For another image or stage: the counts alone are kept."""
+        return Shortcuts(
+            steps_computed=self.steps_computed, branches=self.branches, branches_computed=self.branches_computed
+        )
+
+    def to(self, device: torch.device) -> Shortcuts:
+        """The same with its tensors on ``device``."""
+        velocities = tuple(Point(sigma, velocity.to(device)) for sigma, velocity in self.velocities)
+        return replace(self, velocities=velocities, pull=None if self.pull is None else self.pull.to(device))
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What `from_saved` needs, by name."""
+        named = {f"velocity.{age}": point.velocity for age, point in enumerate(self.velocities)}
+        return named if self.pull is None else named | {"pull": self.pull}
+
+    def facts(self) -> dict[str, Any]:
+        """What `from_saved` needs beside the tensors, as JSON."""
+        return {
+            "sigmas": [point.sigma for point in self.velocities],
+            "held_in_a_row": self.held_in_a_row,
+            "unguided_in_a_row": self.unguided_in_a_row,
+            "steps_computed": self.steps_computed,
+            "branches": self.branches,
+            "branches_computed": self.branches_computed,
+        }
+
+    @classmethod
+    def from_saved(cls, facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Shortcuts:
+        """What `facts` and `tensors` said.
+
+        Raises:
+            KeyError: something is missing.
+        """
+        counts = {name: int(value) for name, value in facts.items() if name != "sigmas"}
+        points = (Point(float(sigma), tensors[f"velocity.{age}"]) for age, sigma in enumerate(facts["sigmas"]))
+        return cls(tuple(points), tensors.get("pull"), **counts)
+
+
+def shortened(
+    stage: Stage,
+    trades: Trades,
+    past: Shortcuts,
+    latents: Tensor,
+    source_latents: Tensor,
+    *,
+    step: int,
+    schedule: Schedule,
+) -> tuple[Tensor, Shortcuts]:
+    """The guided velocity (1, channels, rows, columns) at ``step``, and what the next step remembers.
+
+    The first two steps of a stage are always computed, since a change needs two; the last one too: whatever it lacks
+    goes into the picture.
+    """
+    sigma, count = schedule.sigmas[step], len(stage.branches)
+    past = replace(past, branches=past.branches + count)
+    is_last = step == schedule.step_count - 1
+    may_hold = not is_last and past.held_in_a_row < trades.skips_max and len(past.velocities) == POINTS
+    if may_hold and drift(past.velocities, sigma) < trades.tolerance:
+        return past.velocities[0].velocity, replace(past, held_in_a_row=past.held_in_a_row + 1)
+    timestep = schedule.timesteps[step]
+    is_guided = is_last or count == 1 or past.pull is None or past.unguided_in_a_row + 1 >= trades.guided_every
+    if is_guided:
+        # The branches by themselves first: the pull is what guidance adds to the last of them.
+        each = replace(stage, combine=_uncombined).velocity(latents, source_latents, timestep)
+        velocity = stage.combine(each)
+        pull = velocity - each[-1:] if trades.guided_every > 1 and count > 1 else None
+        past = replace(past, pull=pull, unguided_in_a_row=0)
+    else:
+        assert past.pull is not None  # noqa: S101 - asked above
+        velocity = conditioned_alone(stage).velocity(latents, source_latents, timestep) + past.pull
+        past = replace(past, unguided_in_a_row=past.unguided_in_a_row + 1)
+    return velocity, replace(
+        past,
+        velocities=remembered(past.velocities, Point(sigma, velocity)) if trades.skips_max else (),
+        held_in_a_row=0,
+        steps_computed=past.steps_computed + 1,
+        branches_computed=past.branches_computed + (count if is_guided else 1),
+    )
+
+
+def conditioned_alone(stage: Stage) -> Stage:
+    """The stage with its last branch, the fully conditioned one, and no guidance."""
+    last = [len(stage.branches) - 1]
+    return replace(
+        stage,
+        branches=stage.branches[-1:],
+        text=stage.text.rows(last),
+        pooled=stage.pooled[last],
+        combine=_uncombined,
+    )
+
+
+def _uncombined(velocities: Tensor) -> Tensor:
+    return velocities
