@@ -48,7 +48,7 @@ MEASURES: dict[str, Trades] = {
         f"step cache, tolerance {tolerance:g}, up to {skips_max} in a row": Trades(tolerance, skips_max)
         for tolerance, skips_max in ((0.1, 3), (0.3, 3), (1.0, 5))
     },
-    **{f"guidance every {every}. step": Trades(guided_every=every) for every in (2, 4)},
+    **{f"guidance every {every}. step": Trades(1.0, guided_every=every) for every in (2, 4)},
     "float8": Trades(float8=True),
 }
 # Without float8, which on a CPU is slower: what the presets are where a server does not ask for it.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from hidream_edit.engine.model.blocks import DoubleStreamBlock
 from hidream_edit.engine.quality.drift import Point, drift, remembered
 from hidream_edit.engine.quality.float8 import Float8Linear, Float8Products, quantised
 from hidream_edit.engine.quality.presets import TRADES, Trades
+from hidream_edit.engine.quality.shortcuts import Shortcuts
 from hidream_edit.engine.state import EditState
 
 EAGER = Trades(tolerance=1e9, skips_max=2, guided_every=2)
@@ -55,14 +57,36 @@ def points(*values: tuple[float, float]) -> list[Point]:
 
 
 def test_the_rate_between_the_last_two_is_taken_to_go_on() -> None:
-    past = points((0.8, 2.0), (0.9, 1.9))  # 0.1 of 2.0 in a tenth
-    assert drift(past, 0.7) == pytest.approx(0.05)
-    assert drift(past, 0.6) == pytest.approx(0.10)
-
-
-def test_what_does_not_change_does_not_drift_and_nothing_is_told_from_nothing() -> None:
+    past = points((0.8, 2.0), (0.9, 1.9))
+    assert drift(past, 0.7) == pytest.approx(0.1)
+    assert drift(past, 0.6) == pytest.approx(0.2)
     assert drift(points((0.8, 2.0), (0.9, 2.0)), 0.1) == 0
-    assert drift(points((0.8, 0.0), (0.9, 0.0)), 0.7) == float("inf")
+
+
+def shortcuts(*velocities: tuple[float, float], pulls: tuple[tuple[float, float], ...] = ()) -> Shortcuts:
+    return Shortcuts(tuple(points(*velocities)), tuple(points(*pulls)))
+
+
+def test_a_velocity_is_held_up_to_the_tolerance() -> None:
+    past = shortcuts((0.8, 2.0), (0.9, 1.9))  # moves by 5 % of itself in a tenth
+    assert past.may_hold(0.7, Trades(0.051, 1))
+    assert not past.may_hold(0.7, Trades(0.049, 1))
+    assert not past.may_hold(0.6, Trades(0.051, 1))
+    assert not shortcuts((0.8, 2.0)).may_hold(0.7, Trades(9.0, 1))
+    assert not shortcuts((0.8, 0.0), (0.9, 0.0)).may_hold(0.7, Trades(9.0, 1))  # nothing has no relative change
+
+
+def test_a_pull_is_used_again_up_to_the_tolerance_of_the_velocity_that_it_pulls() -> None:
+    past = shortcuts((0.8, 2.0), pulls=((0.8, 0.5), (0.9, 0.4)))  # moves by 5 % of the velocity, not of itself
+    assert past.may_reuse_pull(0.7, Trades(0.051, guided_every=2))
+    assert not past.may_reuse_pull(0.7, Trades(0.049, guided_every=2))
+    assert not past.may_reuse_pull(0.7, Trades(0.051))
+
+
+def test_a_velocity_under_a_reused_pull_counts_the_change_of_the_pull_too() -> None:
+    past = shortcuts((0.8, 2.0), (0.9, 2.0), pulls=((0.8, 0.5), (0.9, 0.4)))
+    assert past.may_hold(0.7, Trades(0.01, 1))
+    assert not replace(past, unguided_in_a_row=1).may_hold(0.7, Trades(0.01, 1))
 
 
 def test_two_points_are_remembered_newest_first() -> None:
@@ -140,6 +164,14 @@ def test_a_short_edit_has_nothing_to_leave_out(steps: int, tiny_engine: Engine, 
     short = {"num_inference_steps": steps, "guidance_scale": 1.0}
     turbo = finished(tiny_engine, picture, quality=Quality.TURBO, **short)
     assert turbo.pictures == finished(tiny_engine, picture, **short).pictures
+
+
+def test_velocities_that_jump_are_computed_whatever_the_preset(tiny_engine: Engine, picture: Picture) -> None:
+    fields = {"guidance_scale": 5.0, "num_inference_steps": 6}
+    turbo = finished(tiny_engine, picture, quality=Quality.TURBO, **fields)
+    assert turbo.traded is not None
+    assert turbo.traded.branches_computed == turbo.traded.branches
+    assert turbo.pictures == finished(tiny_engine, picture, **fields).pictures
 
 
 # The same bytes, whatever happens in between

@@ -1,4 +1,4 @@
-"""How far a velocity has moved since it was computed, as far as the last two that were computed can tell."""
+"""How far a tensor has moved since it was computed, as far as the last two that were computed can tell."""
 
 from __future__ import annotations
 
@@ -11,24 +11,25 @@ POINTS = 2
 
 
 class Point(NamedTuple):
-    """A velocity that was computed, and the noise level that it belongs to."""
+    """A tensor that was computed, and the noise level that it belongs to."""
 
     sigma: float
-    velocity: Tensor
+    value: Tensor
+
+
+def mean_size(value: Tensor) -> float:
+    """Mean of the absolute values, in float32."""
+    return float(value.float().abs().mean())
 
 
 def drift(past: Sequence[Point], sigma: float) -> float:
-    """Expected mean change from the newest point to ``sigma``, relative to its mean size; in float32.
+    """Expected mean change from the newest point to ``sigma``: the rate between the last two is taken to go on.
 
-    The straighter the way from noise to picture, the less a velocity changes along it. The rate between the last two
-    points is taken to go on.
+    The straighter the way from noise to picture, the less a velocity changes along it.
     """
-    newest, before = (point.velocity.float() for point in past)
-    size = float(newest.abs().mean())
-    if size == 0:
-        return float("inf")  # a change from nothing has no relative size
-    rate = float((newest - before).abs().mean()) / size / abs(past[0].sigma - past[1].sigma)
-    return rate * abs(sigma - past[0].sigma)
+    newest, before = past
+    rate = mean_size(newest.value.float() - before.value.float()) / abs(newest.sigma - before.sigma)
+    return rate * abs(sigma - newest.sigma)
 
 
 def remembered(past: Sequence[Point], point: Point) -> tuple[Point, ...]:

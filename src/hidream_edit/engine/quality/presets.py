@@ -12,8 +12,8 @@ from hidream_edit.domain.quality import Quality
 class Trades:
     """Each measure by itself; as they stand here, all are off."""
 
-    tolerance: float = 0.0  # relative change up to which a velocity is used again and not computed
-    skips_max: int = 0  # steps in a row that may use it
+    tolerance: float = 0.0  # expected change up to which something is used again, relative to the velocity
+    skips_max: int = 0  # steps in a row that may use the last velocity
     guided_every: int = 1  # of the computed steps, each how manieth runs all branches; the others the last one alone
     float8: bool = False  # products in float8, where the engine was loaded with it
 

@@ -6,7 +6,7 @@ were computed say it. They are the guided ones that the solver reads, so all bra
 that is left out costs nothing.
 
 **Branches.** Guidance adds to the fully conditioned velocity a pull that changes slowly. In steps between, that branch
-runs alone, and the pull is the one of the last step that ran them all.
+runs alone, and the pull is the one of the last step that ran them all, unless that has changed too much as well.
 
 What is remembered is a value and belongs to the edit: it is set aside and taken up with it.
 """
@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hidream_edit.engine.quality.drift import POINTS, Point, drift, remembered
+from hidream_edit.engine.quality.drift import POINTS, Point, drift, mean_size, remembered
 from hidream_edit.engine.quality.presets import Trades
 from hidream_edit.engine.schedule import Schedule
 from hidream_edit.engine.stages import Stage
@@ -31,7 +31,7 @@ class Shortcuts:
     """What an edit that need not be exact remembers; tensors have the shape and dtype of the latents."""
 
     velocities: tuple[Point, ...] = ()  # guided, of the last steps that were computed, newest first
-    pull: Tensor | None = None  # guided − fully conditioned velocity of the last step that ran all branches
+    pulls: tuple[Point, ...] = ()  # guided − fully conditioned, of the last steps that ran all branches, newest first
     held_in_a_row: int = 0
     unguided_in_a_row: int = 0
     # Over all images:
@@ -47,18 +47,23 @@ class Shortcuts:
 
     def to(self, device: torch.device) -> Shortcuts:
         """The same with its tensors on ``device``."""
-        velocities = tuple(Point(sigma, velocity.to(device)) for sigma, velocity in self.velocities)
-        return replace(self, velocities=velocities, pull=None if self.pull is None else self.pull.to(device))
+        velocities, pulls = (
+            tuple(Point(sigma, value.to(device)) for sigma, value in points) for points in (self.velocities, self.pulls)
+        )
+        return replace(self, velocities=velocities, pulls=pulls)
 
     def tensors(self) -> dict[str, Tensor]:
         """What `from_saved` needs, by name."""
-        named = {f"velocity.{age}": point.velocity for age, point in enumerate(self.velocities)}
-        return named if self.pull is None else named | {"pull": self.pull}
+        both = {"velocity": self.velocities, "pull": self.pulls}
+        return {f"{name}.{age}": point.value for name, points in both.items() for age, point in enumerate(points)}
 
     def facts(self) -> dict[str, Any]:
         """What `from_saved` needs beside the tensors, as JSON."""
         return {
-            "sigmas": [point.sigma for point in self.velocities],
+            "sigmas": {
+                "velocity": [point.sigma for point in self.velocities],
+                "pull": [point.sigma for point in self.pulls],
+            },
             "held_in_a_row": self.held_in_a_row,
             "unguided_in_a_row": self.unguided_in_a_row,
             "steps_computed": self.steps_computed,
@@ -74,8 +79,26 @@ class Shortcuts:
             KeyError: something is missing.
         """
         counts = {name: int(value) for name, value in facts.items() if name != "sigmas"}
-        points = (Point(float(sigma), tensors[f"velocity.{age}"]) for age, sigma in enumerate(facts["sigmas"]))
-        return cls(tuple(points), tensors.get("pull"), **counts)
+        velocities, pulls = (
+            tuple(Point(float(sigma), tensors[f"{name}.{age}"]) for age, sigma in enumerate(facts["sigmas"][name]))
+            for name in ("velocity", "pull")
+        )
+        return cls(velocities, pulls, **counts)
+
+    def may_hold(self, sigma: float, trades: Trades) -> bool:
+        """Whether the last velocity may serve at ``sigma`` too."""
+        if self.held_in_a_row >= trades.skips_max or len(self.velocities) < POINTS:
+            return False
+        change = drift(self.velocities, sigma)
+        if self.unguided_in_a_row:  # the last velocities differ by less than they would with a pull of their own
+            change += drift(self.pulls, sigma)
+        return change < trades.tolerance * mean_size(self.velocities[0].value)
+
+    def may_reuse_pull(self, sigma: float, trades: Trades) -> bool:
+        """Whether the last pull of guidance may serve at ``sigma`` too."""
+        if self.unguided_in_a_row + 1 >= trades.guided_every or len(self.pulls) < POINTS:
+            return False
+        return drift(self.pulls, sigma) < trades.tolerance * mean_size(self.velocities[0].value)
 
 
 def shortened(
@@ -96,27 +119,25 @@ def shortened(
     sigma, count = schedule.sigmas[step], len(stage.branches)
     past = replace(past, branches=past.branches + count)
     is_last = step == schedule.step_count - 1
-    may_hold = not is_last and past.held_in_a_row < trades.skips_max and len(past.velocities) == POINTS
-    if may_hold and drift(past.velocities, sigma) < trades.tolerance:
-        return past.velocities[0].velocity, replace(past, held_in_a_row=past.held_in_a_row + 1)
+    if not is_last and past.may_hold(sigma, trades):
+        return past.velocities[0].value, replace(past, held_in_a_row=past.held_in_a_row + 1)
     timestep = schedule.timesteps[step]
-    is_guided = is_last or count == 1 or past.pull is None or past.unguided_in_a_row + 1 >= trades.guided_every
-    if is_guided:
+    if not is_last and past.may_reuse_pull(sigma, trades):
+        alone = conditioned_alone(stage).velocity(latents, source_latents, timestep)
+        velocity, run = alone + past.pulls[0].value, 1
+        past = replace(past, unguided_in_a_row=past.unguided_in_a_row + 1)
+    else:
         # The branches by themselves first: the pull is what guidance adds to the last of them.
         each = replace(stage, combine=_uncombined).velocity(latents, source_latents, timestep)
-        velocity = stage.combine(each)
-        pull = velocity - each[-1:] if trades.guided_every > 1 and count > 1 else None
-        past = replace(past, pull=pull, unguided_in_a_row=0)
-    else:
-        assert past.pull is not None  # noqa: S101 - asked above
-        velocity = conditioned_alone(stage).velocity(latents, source_latents, timestep) + past.pull
-        past = replace(past, unguided_in_a_row=past.unguided_in_a_row + 1)
+        velocity, run = stage.combine(each), count
+        if trades.guided_every > 1 and count > 1:
+            past = replace(past, pulls=remembered(past.pulls, Point(sigma, velocity - each[-1:])), unguided_in_a_row=0)
     return velocity, replace(
         past,
-        velocities=remembered(past.velocities, Point(sigma, velocity)) if trades.skips_max else (),
+        velocities=remembered(past.velocities, Point(sigma, velocity)),
         held_in_a_row=0,
         steps_computed=past.steps_computed + 1,
-        branches_computed=past.branches_computed + (count if is_guided else 1),
+        branches_computed=past.branches_computed + run,
     )
 
 
