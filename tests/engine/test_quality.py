@@ -166,7 +166,10 @@ def test_a_short_edit_has_nothing_to_leave_out(steps: int, tiny_engine: Engine, 
     assert turbo.pictures == finished(tiny_engine, picture, **short).pictures
 
 
-def test_velocities_that_jump_are_computed_whatever_the_preset(tiny_engine: Engine, picture: Picture) -> None:
+def test_velocities_and_pulls_that_change_by_more_than_the_tolerance_are_computed(
+    tiny_engine: Engine, picture: Picture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_trades(tiny_engine, monkeypatch, Trades(tolerance=0.05, skips_max=3, guided_every=2))
     fields = {"guidance_scale": 5.0, "num_inference_steps": 6}
     turbo = finished(tiny_engine, picture, quality=Quality.TURBO, **fields)
     assert turbo.traded is not None

@@ -21,5 +21,5 @@ class Trades:
 TRADES: Mapping[Quality, Trades] = {
     Quality.EXACT: Trades(),
     Quality.BALANCED: Trades(tolerance=0.6, skips_max=3, float8=True),
-    Quality.TURBO: Trades(tolerance=0.6, skips_max=3, guided_every=2, float8=True),
+    Quality.TURBO: Trades(tolerance=1.0, skips_max=4, guided_every=2, float8=True),
 }
