@@ -110,6 +110,10 @@ bench-trace: setup ## where a served edit spends its time: a table and two pictu
 benchmark-gpu: setup ## one denoising step at the real size, beside the library's class; needs a CUDA device with 140 GB
 	$(BIN)/python -W ignore benchmarks/transformer_step.py
 
+.PHONY: bench-quality
+bench-quality: setup ## what balanced and turbo bring and cost, each measure alone too: mini model and recorded runs
+	PYTHONPATH=. $(BIN)/python -W ignore benchmarks/quality.py
+
 .PHONY: reference
 reference: setup ## write docs/reference from the code; a test holds them together
 	$(BIN)/python scripts/reference.py

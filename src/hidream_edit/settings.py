@@ -51,6 +51,16 @@ class ModelSettings(BaseSettings):
         description="How much of the device's memory may be used, such as 24GB; `auto`: what is free.",
         json_schema_extra=_unset("`auto`"),
     )
+    quality: str | None = Field(
+        None,
+        description="What edits that do not say trade for time: `exact`, `balanced` or `turbo`; see [quality]"
+        "(../concepts/quality.md).",
+        json_schema_extra=_unset("the model's own, `exact` where it has none"),
+    )
+    float8: bool = Field(
+        default=False,
+        description="Edits that are not exact multiply in float8; needs a GPU of compute capability 8.9 or newer.",
+    )
 
 
 class DescriberSettings(BaseSettings):

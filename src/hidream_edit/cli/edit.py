@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from hidream_edit.cli.options import Devices, Memory, given
+from hidream_edit.cli.options import Devices, Float8Option, Memory, QualityOption, given
 from hidream_edit.cli.terminal import Terminal
 from hidream_edit.domain.edit import EditInput, Fit
 
@@ -88,6 +88,8 @@ def edit(
         bool | None,
         typer.Option(help="Bring back the source's own detail at its own size.", show_default="the model's"),
     ] = None,
+    quality: QualityOption = None,
+    float8: Float8Option = None,
     output: Annotated[
         str | None,
         typer.Option(
@@ -126,6 +128,7 @@ def edit(
             refine_strength=refine_strength,
             fit=Fit.PAD if keep_aspect else None,
             detail=detail,
+            quality=quality,
         ),
         plan=OutputPlan(output, output_format.value if output_format else None, as_data_uris=sync_mode),
         save_steps=save_steps,
@@ -142,6 +145,7 @@ def edit(
         "devices": devices,
         "dtype": dtype,
         "memory": memory,
+        "float8": float8,
     }
     try:
         describing = DescriberSettings(**given({"url": describer_url, "model": describer_model}))

@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from hidream_edit.domain.quality import Quality
+
 
 class LogFormat(StrEnum):
     """How log lines look."""
@@ -37,6 +39,14 @@ Dtype = Annotated[str | None, typer.Option(help="float32, bfloat16, float16.", s
 Memory = Annotated[
     str | None,
     typer.Option(help="Device memory to stay within: auto, 24GB…", show_default="what is free"),
+]
+QualityOption = Annotated[
+    Quality | None,
+    typer.Option("--quality", help="What may be traded for time.", show_default="the model's, else exact"),
+]
+Float8Option = Annotated[
+    bool | None,
+    typer.Option("--float8", help="Edits that are not exact multiply in float8; newer GPUs only.", show_default=False),
 ]
 
 RequireSafety = Annotated[

@@ -15,9 +15,11 @@ from hidream_edit.cli.options import (
     Device,
     Devices,
     Dtype,
+    Float8Option,
     LogFormatOption,
     Memory,
     Model,
+    QualityOption,
     RequireSafety,
     TextEncoder4,
     given,
@@ -52,6 +54,8 @@ def serve(
     ] = None,
     dtype: Dtype = None,
     memory: Memory = None,
+    quality: QualityOption = None,
+    float8: Float8Option = None,
     require_safety_checker: RequireSafety = False,
     log_format: LogFormatOption = None,
 ) -> None:
@@ -71,8 +75,11 @@ def serve(
     server |= {"open_to_all": open_to_all, "devices_per_edit": devices_per_edit}
     settings = ServerSettings(**given(server))
     asked = {"--model": model, "--adapter": adapter, "--base": base, "--text-encoder-4": text_encoder_4}
-    asked |= {"--device": device, "--dtype": dtype, "--memory": memory, "--log-format": log_format}
+    asked |= {"--device": device, "--dtype": dtype, "--memory": memory, "--quality": quality}
+    asked |= {"--log-format": log_format}
     options = [word for name, value in given(asked).items() for word in (name, value)]
+    if float8:
+        options.append("--float8")
     if require_safety_checker:
         options.append("--require-safety-checker")
     try:
@@ -98,6 +105,8 @@ def runner(
     devices: Devices = None,
     dtype: Dtype = None,
     memory: Memory = None,
+    quality: QualityOption = None,
+    float8: Float8Option = None,
     require_safety_checker: RequireSafety = False,
     log_format: LogFormatOption = None,
     supervised: Annotated[bool, typer.Option("--supervised", hidden=True)] = False,
@@ -113,11 +122,12 @@ def runner(
     set_up(logs.format, "runner")
     terminal = Terminal(as_log=logs.format == "json")
     asked = {"model": model, "adapter": adapter, "base": base, "text_encoder_4": text_encoder_4}
-    asked |= {"device": device, "devices": devices, "dtype": dtype, "memory": memory}
+    asked |= {"device": device, "devices": devices, "dtype": dtype, "memory": memory, "quality": quality}
     try:
         settings = ServerSettings(**given({"data": data, "database": database, "blobs": blobs}))
         safety = SafetySettings(**given({"required": require_safety_checker or None}))
-        work(settings, ModelSettings(**given(asked)), safety, RunnerSettings(), supervised=supervised)
+        models = ModelSettings(**given(asked), **given({"float8": float8}))
+        work(settings, models, safety, RunnerSettings(), supervised=supervised)
     except HidreamEditError as error:
         terminal.fail(str(error))
         raise typer.Exit(exit_code_of(error)) from error

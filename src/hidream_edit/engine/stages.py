@@ -48,13 +48,17 @@ class Stage:
 
     def velocity(self, latents: Tensor, source_latents: Tensor, timestep: float) -> Tensor:
         """noise − picture at ``timestep``, as guided; latents (1, channels, rows, columns)."""
+        return self.combine(self.velocities(latents, source_latents, timestep))
+
+    def velocities(self, latents: Tensor, source_latents: Tensor, timestep: float) -> dict[Branch, Tensor]:
+        """What each branch came to."""
         velocities: dict[Branch, Tensor] = {}
         for batch in self.batches:
             canvas = self._canvas(batch.branches, latents, source_latents)
             timesteps = torch.full((len(batch.branches),), timestep, device=latents.device)
             output = self.transformer(canvas, timesteps, batch.text, batch.pooled, noise_columns=latents.shape[-1])
             velocities |= zip(batch.branches, (-output).tensor_split(len(batch.branches)), strict=True)
-        return self.combine(velocities)
+        return velocities
 
     def _canvas(self, branches: tuple[Branch, ...], latents: Tensor, source_latents: Tensor) -> Tensor:
         canvas = latents.expand(len(branches), *latents.shape[1:])

@@ -24,6 +24,7 @@ from hidream_edit.domain.measures import (
     step_group,
 )
 from hidream_edit.domain.picture import Picture
+from hidream_edit.domain.quality import Traded
 from hidream_edit.domain.safety import SafetyChecker, blackened
 from hidream_edit.pictures.isolated import Pictures
 from hidream_edit.runner.job_log import JobCancelled, JobLog
@@ -77,6 +78,7 @@ class Edited:
     pictures: tuple[Picture, ...]
     flagged: list[bool]  # empty where they were not checked
     seconds: float
+    traded: Traded | None
 
 
 class Attempt:
@@ -180,7 +182,8 @@ class Attempt:
         if any(self._flagged(request, [source])):
             return REFUSED
         with self._spans.stage("edit", width=source.width, height=source.height) as span:
-            started, pictures = self._driven(request, source, span)
+            started, done = self._driven(request, source, span)
+        pictures = done.pictures
         self._measure(EDIT_SECONDS, time.monotonic() - decoded, step_group(started.steps_total))
         seconds, flagged = time.monotonic() - decoded, self._flagged(request, pictures)
         if any(flagged):
@@ -189,7 +192,7 @@ class Attempt:
                 blackened(picture) if is_flagged else picture
                 for picture, is_flagged in zip(pictures, flagged, strict=True)
             )
-        return Edited(started, pictures, flagged, seconds)
+        return Edited(started, pictures, flagged, seconds, done.traded)
 
     def _read(self, request: EditRequest) -> Picture:
         """The source, fetched and decoded now."""
@@ -205,11 +208,11 @@ class Attempt:
         checker = self._tools.safety
         return checker.flagged(pictures) if checker is not None and request.enable_safety_checker else []
 
-    def _driven(self, request: EditRequest, source: Picture, span: Span) -> tuple[EditStarted, tuple[Picture, ...]]:
+    def _driven(self, request: EditRequest, source: Picture, span: Span) -> tuple[EditStarted, EditDone]:
         """Run the engine to its end, telling each step."""
         tools, log = self._tools, self._log
         started: EditStarted | None = None
-        pictures: tuple[Picture, ...] = ()
+        done: EditDone | None = None
         checker = tools.safety if request.enable_safety_checker else None
         previews = Previews(self._job, log, self._spans, tools.previews, checker=checker, measured=self._measured)
         step_began, steps, seconds_of_steps = time.monotonic(), 0, 0.0
@@ -232,13 +235,15 @@ class Attempt:
                 step_began = time.monotonic()
                 tools.ahead.look(seconds_of_steps / steps * (progress.steps_total - progress.steps_done))
             elif isinstance(progress, EditDone):
-                pictures = progress.pictures
+                done = progress
+                if progress.traded is not None:
+                    log.say(progress.traded.in_words())
             log.flush()
-        if started is None:
+        if started is None or done is None:
             raise RuntimeError("the engine ended without an edit")
         if seconds_of_steps > 0:
             self._measure(STEPS_PER_SECOND, steps / seconds_of_steps)
-        return started, pictures
+        return started, done
 
     def _saved(self, edited: Edited) -> Mapping[str, Any]:
         """The output of the job. Its pictures are saved before it is completed: a crash in between repeats work, and
@@ -254,6 +259,7 @@ class Attempt:
             "has_nsfw_concepts": edited.flagged if request.enable_safety_checker else [False] * len(images),
             "prompt": edited.started.prompt,
             "sync_mode": request.sync_mode,
+            "quality": None if edited.traded is None else edited.traded.as_json(),
         }
 
     def _stored(self, request: EditRequest, started: EditStarted, index: int, picture: Picture) -> dict[str, Any]:

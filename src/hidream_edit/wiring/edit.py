@@ -117,6 +117,8 @@ def load_engine(models: ModelSettings, reporter: Reporter) -> Any:
         devices=named_devices(models),
         dtype=models.dtype,
         memory=models.memory,
+        quality=models.quality,
+        float8=models.float8,
         progress=reporter.loading,
     )
     if engine.model.is_random:
@@ -173,6 +175,7 @@ def _edit_one(
         "prompt": state.prompt,
         "settings": settings.as_json(),
         "model": engine.model.name,
+        "quality": None if state.traded is None else state.traded.as_json(),
         "warnings": list(warnings),
     }
 

@@ -22,6 +22,7 @@ from hidream_edit.domain.edit_request import EditDone, EditEngine, EditStarted, 
 from hidream_edit.domain.errors import InputInvalid, ModelNotFound
 from hidream_edit.domain.interfaces import RunnerFacts, RunnerState
 from hidream_edit.domain.picture import Picture
+from hidream_edit.domain.quality import Quality, quality_named
 from hidream_edit.domain.safety import DEFAULT_CHECKER, SafetyChecker
 from hidream_edit.engine.known_models import is_cached
 from hidream_edit.outgoing.download import DownloadLimits
@@ -77,7 +78,7 @@ class EngineOfRunner:
             state = current
             preview = partial(engine.preview, current, side_max=PREVIEW_SIDE)
             yield StepDone(current.steps_done_total, current.steps_total, preview)
-        yield EditDone(state.pictures)
+        yield EditDone(state.pictures, state.traded)
 
 
 def load(models: ModelSettings) -> EditEngine:
@@ -87,7 +88,8 @@ def load(models: ModelSettings) -> EditEngine:
         InputInvalid, ModelUnusable, DeviceUnavailable: see `Engine.load`.
     """
     if models.model == NULL:
-        return NullEngine(seconds_per_step=NullEngineSettings().seconds_per_step)
+        quality = quality_named(models.quality or Quality.EXACT)
+        return NullEngine(seconds_per_step=NullEngineSettings().seconds_per_step, quality=quality)
     from hidream_edit.engine.engine import Engine  # brings torch
 
     return EngineOfRunner(
@@ -100,6 +102,8 @@ def load(models: ModelSettings) -> EditEngine:
             devices=named_devices(models),
             dtype=models.dtype,
             memory=models.memory,
+            quality=models.quality,
+            float8=models.float8,
             progress=tell_line_by_line,
             on_loss=_end_with_the_group,
         )

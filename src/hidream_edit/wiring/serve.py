@@ -25,6 +25,7 @@ from hidream_edit.domain.blobs import Access
 from hidream_edit.domain.edit import EditDefaults, Fit
 from hidream_edit.domain.errors import InputInvalid, StoreUnavailable
 from hidream_edit.domain.interfaces import RunnerState
+from hidream_edit.domain.quality import Quality
 from hidream_edit.domain.quotas import Quota
 from hidream_edit.domain.safety import DEFAULT_CHECKER, UNCHECKED
 from hidream_edit.queue.maintenance import Maintenance
@@ -287,7 +288,8 @@ class ReadinessOf:
         """Of the model that a runner has loaded; the hosted ones until there is a runner."""
         for runner in self._parts.store.runners(since=time.time() - SILENT_SECONDS):
             if runner.defaults:
-                return EditDefaults(**{**runner.defaults, "fit": Fit(runner.defaults["fit"])})
+                told = {"quality": Quality.EXACT, **runner.defaults}
+                return EditDefaults(**told | {"fit": Fit(told["fit"]), "quality": Quality(told["quality"])})
         return EditDefaults()
 
     def _look(self) -> Readiness:
