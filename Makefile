@@ -102,6 +102,10 @@ soak: setup ## mixed load, hostile calls and killed runners for SOAK_SECONDS: no
 bench-api: setup $(STAMPS)/peers ## latency and throughput of the API with an engine that costs nothing, beside LitServe and BentoML
 	PYTHONPATH=. $(BIN)/python -W ignore benchmarks/api.py --peers .venv-peers/bin/python
 
+.PHONY: bench-engine
+bench-engine: setup ## the engine beside the published way: seconds, memory, floor, growth; half an hour, onto docs/performance.md
+	$(BIN)/python -W ignore -m benchmarks.engine $(BENCH)
+
 .PHONY: benchmark-gpu
 benchmark-gpu: setup ## one denoising step at the real size, beside the library's class; needs a CUDA device with 140 GB
 	$(BIN)/python -W ignore benchmarks/transformer_step.py
