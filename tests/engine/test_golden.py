@@ -19,7 +19,7 @@ from hidream_edit.domain.picture import Picture
 from hidream_edit.engine.guidance import Velocities, guide
 from hidream_edit.engine.latents import Autoencoder, draw_noise
 from hidream_edit.engine.model.config import TransformerConfig
-from hidream_edit.engine.model.rotation import rotate, rotation_of_ids
+from hidream_edit.engine.model.rotation import canvas_rotation, rotate
 from hidream_edit.engine.model.transformer import Transformer
 from hidream_edit.engine.sampler import SolverState, advance
 from hidream_edit.engine.schedule import make_schedule, refine_start, resolution_shift
@@ -130,9 +130,12 @@ def test_both_kinds_of_guidance_match() -> None:
 
 def test_the_rotation_matches() -> None:
     unit = _unit("rope")
-    rotation = rotation_of_ids(unit["ids"], (64, 32, 32))
-    assert torch.allclose(rotation.cos, unit["cos"], atol=1e-6)
-    assert torch.allclose(rotation.sin, unit["sin"], atol=1e-6)
+    ids = unit["ids"].long()
+    rotation = canvas_rotation(48, 96, (64, 32, 32)).rows(ids[:, 1] * 96 + ids[:, 2])
+    turned = unit["cos"][:, 32:], unit["sin"][:, 32:]  # the first axis is 0 everywhere
+    assert torch.equal(unit["cos"][:, :32], torch.ones(len(ids), 32))
+    assert torch.allclose(rotation.cos, turned[0], atol=1e-6)
+    assert torch.allclose(rotation.sin, turned[1], atol=1e-6)
     assert torch.allclose(rotate(unit["q"], rotation), unit["q_rotated"], atol=1e-6)
 
 

@@ -13,7 +13,6 @@ from training.report import measured, model_card, supported_in
 from hidream_edit.domain.edit import EditInput
 from hidream_edit.domain.picture import Picture
 from hidream_edit.engine.engine import Engine
-from hidream_edit.engine.model import attention
 from training import autoencoder, evaluation, text_encoders
 from training import train as transformer
 
@@ -26,7 +25,7 @@ pytestmark = pytest.mark.filterwarnings("default::UserWarning")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Outcomes of all stages, each a second or two long."""
     out = tmp_path_factory.mktemp("run")
-    threads, attend = torch.get_num_threads(), attention.attend
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)
     text_encoders.train(out / "text", minutes=2 * SECOND, seed=0)
     autoencoder.train(out / "vae", minutes=2 * SECOND, seed=0)
@@ -36,7 +35,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     transformer.train(recipe, out / "transformer", gains=gains, text_folder=out / "text", start=None)
     parts = {"transformer": out / "transformer" / "transformer.pt", "vae": out / "vae", "text": out / "text"}
     export(**parts, out=out / "model", supported={"grayscale"})
-    attention.attend = attend
     torch.set_num_threads(threads)
     return out
 
@@ -55,9 +53,7 @@ def test_a_run_goes_on_where_it_last_saved(folder: Path) -> None:
     before = torch.load(checkpoint, weights_only=True)
     gains = torch.load(folder / "vae" / "gains.pt", weights_only=True)["gains"]
     recipe = transformer.Recipe(before["spent"] / 60 + 2 * SECOND, strips=4, wholes=2)
-    attend = attention.attend
     transformer.train(recipe, checkpoint.parent, gains=gains, text_folder=None, start=None)
-    attention.attend = attend
     after = torch.load(checkpoint, weights_only=True)
     assert after["step"] > before["step"]
     assert after["spent"] > before["spent"]

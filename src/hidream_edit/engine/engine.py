@@ -19,12 +19,14 @@ from hidream_edit.engine.cards import ModelCard
 from hidream_edit.engine.detail import restore_detail
 from hidream_edit.engine.devices import choose_device, choose_dtype
 from hidream_edit.engine.fitting import Fitting, fitting_of, off_canvas, onto_canvas, resized_picture, tensor_of
-from hidream_edit.engine.guidance import Words, edit_branches, refine_branches
+from hidream_edit.engine.guidance import Guidance, Words, edit_branches, refine_branches
 from hidream_edit.engine.known_models import BUNDLED, MINI
 from hidream_edit.engine.latents import draw_noise, pixels_of, rgb_of
 from hidream_edit.engine.loading import LoadedModel, ModelSource, PatchEmbedderOf, Progress, load_model
+from hidream_edit.engine.measures import measures_for
 from hidream_edit.engine.memory.activations import STAGES_KEPT, TEXTS_KEPT
 from hidream_edit.engine.memory.plan import Arrangement, MemoryPlan
+from hidream_edit.engine.model.measures import Measures
 from hidream_edit.engine.prompts import Prompts, compose_prompt, prompts_of
 from hidream_edit.engine.recent import Recent
 from hidream_edit.engine.sampler import SolverState, advance
@@ -62,6 +64,7 @@ class Engine:
         dtype: str | None = None,
         refine_patch_embedder: PatchEmbedderOf = "e1",
         memory: str | Arrangement | None = None,
+        measures: Measures | None = None,
         progress: Progress = lambda _: None,
     ) -> Engine:
         """Load a model; without ``model``, the small one that comes with the package.
@@ -78,6 +81,8 @@ class Engine:
             memory: how much of the device's memory may be used, such as ``24GB``: parts that do not fit then take
                 turns. None or ``auto``: what is free; on a CPU everything stays in memory. An `Arrangement` is obeyed
                 without asking whether it fits.
+            measures: which ways to compute less are taken, all that help by default; none of them changes the picture
+                by more than rounding.
             progress: told what is being done, in a few words.
 
         Raises:
@@ -87,9 +92,10 @@ class Engine:
         """
         chosen = choose_device(device)
         precision = choose_dtype(dtype, chosen)
+        taken = measures_for(chosen, precision) if measures is None else measures
         folder = BUNDLED if model is None or model == MINI else model
         source = ModelSource(folder, adapter, base, text_encoder_4, refine_patch_embedder)
-        loaded = load_model(source, device=chosen, dtype=precision, memory=memory, progress=progress)
+        loaded = load_model(source, device=chosen, dtype=precision, memory=memory, measures=taken, progress=progress)
         return cls(loaded, device=chosen, dtype=precision)
 
     @property
@@ -250,12 +256,13 @@ class Engine:
 
     def _stage(self, settings: EditSettings, *, refine: bool) -> Stage:
         prompts = self._prompts_run(settings)
-        scales = (settings.guidance_scale, settings.image_guidance_scale, settings.normed_guidance)
+        guidance = Guidance(settings.guidance_scale, settings.image_guidance_scale, settings.normed_guidance)
 
         def make() -> Stage:
             texts = {Words.PROMPT: prompts.prompt, Words.NEGATIVE: prompts.negative, Words.TARGET: prompts.target}
-            scale, normed = settings.guidance_scale, settings.normed_guidance
-            branches = refine_branches(scale) if refine else edit_branches(scale, normed=normed)
+            transformer = self._loaded.edit_transformer
+            drops_dead = transformer.measures.dead_branches
+            branches = refine_branches(guidance.scale) if refine else edit_branches(guidance, with_dead=not drops_dead)
             # Only what is read: where memory is short, each text moves all encoders.
             read = {branch.words for branch in branches}
             embeddings = {words: self._embeddings(texts[words])[0].to(self._device) for words in read}
@@ -263,18 +270,10 @@ class Engine:
                 if refine:
                     if self._loaded.refine_transformer is None:
                         raise ValueError("settle() lets no refine stage pass without a model for it")
-                    return refine_stage(
-                        self._loaded.refine_transformer, embeddings, guidance_scale=settings.guidance_scale
-                    )
-                return edit_stage(
-                    self._loaded.edit_transformer,
-                    embeddings,
-                    guidance_scale=settings.guidance_scale,
-                    image_guidance_scale=settings.image_guidance_scale,
-                    normed=settings.normed_guidance,
-                )
+                    return refine_stage(self._loaded.refine_transformer, embeddings, guidance_scale=guidance.scale)
+                return edit_stage(transformer, embeddings, guidance)
 
-        return self._stages.get((prompts, scales, refine), make)
+        return self._stages.get((prompts, guidance, refine), make)
 
     def _is_recognised(self, prompt: str) -> bool:
         vocabulary = self.model.vocabulary

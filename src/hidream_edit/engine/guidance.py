@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 NORM_EPS = 1e-8
@@ -25,16 +27,37 @@ class Branch(NamedTuple):
     sees_source: bool
 
 
-def edit_branches(guidance_scale: float, *, normed: bool) -> tuple[Branch, ...]:
+class Guidance(NamedTuple):
+    """How strongly an edit follows its text and its source."""
+
+    scale: float
+    image_scale: float
+    normed: bool
+
+    @property
+    def is_on(self) -> bool:
+        return self.scale > 1
+
+
+def edit_branches(guidance: Guidance, *, with_dead: bool = True) -> tuple[Branch, ...]:
     """Branches of the edit stage: unconditional, image-conditioned, fully conditioned; only the last without guidance.
 
-    The unconditional branch of the normed variant reads the prompt, that of the plain one the negative prompt.
+    The unconditional branch of the normed variant reads the prompt, that of the plain one the negative prompt. Without
+    the dead ones, those are left out that cancel in `guide`.
     """
     fully_conditioned = Branch(Words.PROMPT, sees_source=True)
-    if guidance_scale <= 1:
+    if not guidance.is_on:
         return (fully_conditioned,)
-    unconditional = Branch(Words.PROMPT if normed else Words.NEGATIVE, sees_source=False)
-    return unconditional, Branch(Words.NEGATIVE, sees_source=True), fully_conditioned
+    unconditional = Branch(Words.PROMPT if guidance.normed else Words.NEGATIVE, sees_source=False)
+    image_conditioned = Branch(Words.NEGATIVE, sees_source=True)
+    if not with_dead:
+        if guidance.image_scale == 1:
+            return image_conditioned, fully_conditioned
+        if guidance.normed and guidance.image_scale == 0:
+            return (unconditional,)
+        if not guidance.normed and guidance.image_scale == guidance.scale:
+            return unconditional, fully_conditioned
+    return unconditional, image_conditioned, fully_conditioned
 
 
 def refine_branches(guidance_scale: float) -> tuple[Branch, ...]:
@@ -49,6 +72,20 @@ class Velocities(NamedTuple):
     unconditional: Tensor
     image_conditioned: Tensor
     fully_conditioned: Tensor
+
+
+def guide_branches(velocities: Mapping[Branch, Tensor], guidance: Guidance) -> Tensor:
+    """Combine what the branches of `edit_branches` came to. Zero stands for a dead one, since it cancels."""
+    present = next(iter(velocities.values()))
+    if not guidance.is_on:
+        return present
+    branches = edit_branches(guidance)
+    return guide(
+        Velocities(*(velocities[one] if one in velocities else torch.zeros_like(present) for one in branches)),
+        guidance_scale=guidance.scale,
+        image_guidance_scale=guidance.image_scale,
+        normed=guidance.normed,
+    )
 
 
 def guide(at: Velocities, *, guidance_scale: float, image_guidance_scale: float, normed: bool) -> Tensor:

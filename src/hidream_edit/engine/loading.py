@@ -34,6 +34,8 @@ from hidream_edit.engine.memory.plan import (
 )
 from hidream_edit.engine.memory.sizes import Encoder, ModelSizes, autoencoder_needs, needs_of_steps, part_of
 from hidream_edit.engine.model.config import TransformerConfig
+from hidream_edit.engine.model.measures import PLAIN, Measures
+from hidream_edit.engine.model.rebuilding import rebuild
 from hidream_edit.engine.model.transformer import Transformer
 from hidream_edit.engine.safetensors_files import (
     TOLD_BYTES_MIN,
@@ -112,6 +114,7 @@ def load_model(
     device: torch.device,
     dtype: torch.dtype,
     memory: str | Arrangement | None = None,
+    measures: Measures = PLAIN,
     progress: Progress = lambda _: None,
 ) -> LoadedModel:
     """Load a model.
@@ -135,7 +138,7 @@ def load_model(
         (vae,) = (part for part in found.components if part.name == "vae")
         model = _build(vae, device, dtype)
     progress("loading the transformer")
-    edit, refine = _load_transformers(found, source.refine_patch_embedder, plan, device, dtype, progress)
+    edit, refine = _load_transformers(found, source.refine_patch_embedder, plan, device, dtype, measures, progress)
     stream_blocks([edit] if refine is None else [edit, refine], plan, device)
     autoencoder = Autoencoder.of(model)
     working_size = found.config.max_resolution[0] * autoencoder.factor
@@ -405,6 +408,7 @@ def _load_transformers(
     plan: MemoryPlan,
     device: torch.device,
     dtype: torch.dtype,
+    measures: Measures,
     progress: Progress,
 ) -> tuple[Transformer, Transformer | None]:
     """The transformer of each stage, as two views that share every weight that is the same in both.
@@ -426,9 +430,9 @@ def _load_transformers(
     weights = read(found.headers)
     if adapter is None:
         if base is None:
-            return _assembled(config, weights), None
+            return _assembled(config, measures, weights), None
         refine = read(base) | _kept(weights, patch_embedder)
-        return _assembled(config, weights), _assembled(config, refine)
+        return _assembled(config, measures, weights), _assembled(config, measures, refine)
 
     pieces = dict(load_each(adapter, names=adapter, device=device, dtype=None))
     edit = dict(weights)
@@ -440,7 +444,7 @@ def _load_transformers(
         weight = weights[target]
         edit[target] = merge(weight.to(device), pieces[name], pieces[name.replace(DOWN, UP)]).to(weight.device)
     refine = read(base) if base else weights
-    return _assembled(config, edit), _assembled(config, refine | _kept(edit, patch_embedder))
+    return _assembled(config, measures, edit), _assembled(config, measures, refine | _kept(edit, patch_embedder))
 
 
 def _kept(edit_weights: Mapping[str, Tensor], patch_embedder: PatchEmbedderOf) -> dict[str, Tensor]:
@@ -448,11 +452,11 @@ def _kept(edit_weights: Mapping[str, Tensor], patch_embedder: PatchEmbedderOf) -
     return {name: edit_weights[name] for name in REPLACED} if patch_embedder == "e1" else {}
 
 
-def _assembled(config: TransformerConfig, weights: Mapping[str, Tensor]) -> Transformer:
+def _assembled(config: TransformerConfig, measures: Measures, weights: Mapping[str, Tensor]) -> Transformer:
     with torch.device("meta"):
-        transformer = Transformer(config)
+        transformer = Transformer(config, measures)
     transformer.load_state_dict(weights, assign=True)
-    return transformer.eval().requires_grad_(False)
+    return rebuild(transformer.eval().requires_grad_(False))
 
 
 @contextlib.contextmanager

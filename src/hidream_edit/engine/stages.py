@@ -4,21 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from hidream_edit.engine.guidance import (
     Branch,
-    Velocities,
+    Guidance,
     Words,
     edit_branches,
-    guide,
+    guide_branches,
     guide_refinement,
     refine_branches,
 )
 from hidream_edit.engine.model.transformer import TextTokens, Transformer
 from hidream_edit.engine.text_encoders import PromptEmbeddings
+
+Combine = Callable[[Mapping[Branch, Tensor]], Tensor]
+
+
+class Batch(NamedTuple):
+    """Branches that go through the transformer together."""
+
+    branches: tuple[Branch, ...]
+    text: TextTokens  # one row per branch
+    pooled: Tensor  # (branches, width)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,48 +37,41 @@ class Stage:
     """Part of a run in which the same transformer, branches and text apply."""
 
     transformer: Transformer
-    branches: tuple[Branch, ...]
-    text: TextTokens  # one batch row per branch
-    pooled: Tensor  # (branches, width)
+    batches: tuple[Batch, ...]
     on_double_canvas: bool
-    combine: Callable[[Tensor], Tensor]  # velocities (branches, …) → velocity (1, …)
+    combine: Combine  # velocity (1, …) by branch → velocity (1, …)
+
+    @property
+    def branches(self) -> tuple[Branch, ...]:
+        return tuple(branch for batch in self.batches for branch in batch.branches)
 
     def velocity(self, latents: Tensor, source_latents: Tensor, timestep: float) -> Tensor:
         """noise − picture at ``timestep``, as guided; latents (1, channels, rows, columns)."""
-        count = len(self.branches)
-        canvas = latents.expand(count, *latents.shape[1:])
-        if self.on_double_canvas:
-            seen = [
-                source_latents if branch.sees_source else torch.zeros_like(source_latents) for branch in self.branches
-            ]
-            canvas = torch.cat((canvas, torch.cat(seen)), dim=-1)
-        timesteps = torch.full((count,), timestep, device=latents.device)
-        output = self.transformer(canvas, timesteps, self.text, self.pooled)
-        return self.combine(-output[..., : latents.shape[-1]])
+        velocities: dict[Branch, Tensor] = {}
+        for batch in self.batches:
+            canvas = self._canvas(batch.branches, latents, source_latents)
+            timesteps = torch.full((len(batch.branches),), timestep, device=latents.device)
+            output = self.transformer(canvas, timesteps, batch.text, batch.pooled, noise_columns=latents.shape[-1])
+            velocities |= zip(batch.branches, (-output).split(1), strict=True)
+        return self.combine(velocities)
+
+    def _canvas(self, branches: tuple[Branch, ...], latents: Tensor, source_latents: Tensor) -> Tensor:
+        canvas = latents.expand(len(branches), *latents.shape[1:])
+        if not self.on_double_canvas:
+            return canvas
+        seen = [source_latents if branch.sees_source else torch.zeros_like(source_latents) for branch in branches]
+        return torch.cat((canvas, torch.cat(seen)), dim=-1)
 
 
-def edit_stage(
-    transformer: Transformer,
-    embeddings: Mapping[Words, PromptEmbeddings],
-    *,
-    guidance_scale: float,
-    image_guidance_scale: float,
-    normed: bool,
-) -> Stage:
+def edit_stage(transformer: Transformer, embeddings: Mapping[Words, PromptEmbeddings], guidance: Guidance) -> Stage:
     """The stage that sees the source."""
-    branches = edit_branches(guidance_scale, normed=normed)
-
-    def combine(velocities: Tensor) -> Tensor:
-        if len(branches) == 1:
-            return velocities
-        return guide(
-            Velocities(*velocities.tensor_split(len(branches))),
-            guidance_scale=guidance_scale,
-            image_guidance_scale=image_guidance_scale,
-            normed=normed,
-        )
-
-    return _stage(transformer, branches, embeddings, on_double_canvas=True, combine=combine)
+    branches = edit_branches(guidance, with_dead=not transformer.measures.dead_branches)
+    return Stage(
+        transformer,
+        _batches(transformer, branches, embeddings),
+        on_double_canvas=True,
+        combine=lambda velocities: guide_branches(velocities, guidance),
+    )
 
 
 def refine_stage(
@@ -76,25 +80,27 @@ def refine_stage(
     """The tail that sees the picture alone; image guidance and the norm are not used in it."""
     branches = refine_branches(guidance_scale)
 
-    def combine(velocities: Tensor) -> Tensor:
+    def combine(velocities: Mapping[Branch, Tensor]) -> Tensor:
         if len(branches) == 1:
-            return velocities
-        negative, target = velocities.tensor_split(len(branches))
+            return velocities[branches[0]]
+        negative, target = (velocities[branch] for branch in branches)
         return guide_refinement(negative, target, guidance_scale=guidance_scale)
 
-    return _stage(transformer, branches, embeddings, on_double_canvas=False, combine=combine)
+    return Stage(transformer, _batches(transformer, branches, embeddings), on_double_canvas=False, combine=combine)
 
 
-def _stage(
-    transformer: Transformer,
-    branches: tuple[Branch, ...],
-    embeddings: Mapping[Words, PromptEmbeddings],
-    *,
-    on_double_canvas: bool,
-    combine: Callable[[Tensor], Tensor],
-) -> Stage:
+def _batches(
+    transformer: Transformer, branches: tuple[Branch, ...], embeddings: Mapping[Words, PromptEmbeddings]
+) -> tuple[Batch, ...]:
+    """All branches at once, or one at a time."""
+    together = [(branch,) for branch in branches] if transformer.measures.one_by_one else [branches]
+    return tuple(_batch(transformer, some, embeddings) for some in together)
+
+
+def _batch(
+    transformer: Transformer, branches: tuple[Branch, ...], embeddings: Mapping[Words, PromptEmbeddings]
+) -> Batch:
     read = [embeddings[branch.words] for branch in branches]
     t5 = torch.cat([words.t5 for words in read])
     llama = torch.cat([words.llama for words in read], dim=1)
-    pooled = torch.cat([words.pooled for words in read])
-    return Stage(transformer, branches, transformer.project_text(t5, llama), pooled, on_double_canvas, combine)
+    return Batch(branches, transformer.project_text(t5, llama), torch.cat([words.pooled for words in read]))

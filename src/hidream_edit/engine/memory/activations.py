@@ -41,7 +41,7 @@ def step_bytes(config: TransformerConfig, *, branches: int, image_tokens: int, r
 
 
 # Tokens in and out, what is added to them, and the inputs, outputs and products of the expert at work.
-TOKENS_ALIVE, HIDDEN_ALIVE = 13, 3
+TOKENS_ALIVE, HIDDEN_ALIVE = 10, 3
 
 
 def tokens_bytes(config: TransformerConfig, *, branches: int, rows: int, item: int) -> int:

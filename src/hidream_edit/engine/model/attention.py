@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hidream_edit.engine.model.products import Linear
 from hidream_edit.engine.model.rotation import Rotation, rotate
 
 RMS_EPS = 1e-5
+
+# Queries (batch, heads, tokens, channels), keys and values (batch, heads, all tokens, channels), and what is added to
+# the logits of each key or None; gives what the queries read.
+Attend = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None = None) -> Tensor:
+    """softmax(QKᵀ/√channels + bias)·V over (batch, heads, tokens, channels)."""
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
 
 
 class Attention(nn.Module):
@@ -18,40 +30,47 @@ class Attention(nn.Module):
     goes through the same ones.
     """
 
-    to_out: nn.Linear
-    to_out_t: nn.Linear
+    to_out: Linear
+    to_out_t: Linear
 
     def __init__(self, width: int, heads: int, *, with_text: bool) -> None:
         super().__init__()
         self.heads = heads
         for suffix in ("", "_t") if with_text else ("",):
             for name in ("to_q", "to_k", "to_v", "to_out"):
-                setattr(self, name + suffix, nn.Linear(width, width))
+                setattr(self, name + suffix, Linear(width, width))
             for name in ("q_rms_norm", "k_rms_norm"):
                 setattr(self, name + suffix, nn.RMSNorm(width, RMS_EPS))
 
-    def project(self, tokens: Tensor, suffix: str = "") -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values (batch, tokens, heads, channels), not yet rotated."""
+    def project(self, tokens: Tensor, suffix: str = "", *, wanted: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries of the first ``wanted`` tokens, keys and values of all: (batch, tokens, heads, channels)."""
 
         def layer(name: str) -> nn.Module:
             return self.get_submodule(name + suffix)
 
-        query = layer("q_rms_norm")(layer("to_q")(tokens)).to(tokens.dtype)
-        key = layer("k_rms_norm")(layer("to_k")(tokens)).to(tokens.dtype)
-        value = layer("to_v")(tokens)
-        query, key, value = (projected.unflatten(-1, (self.heads, -1)) for projected in (query, key, value))
+        query = layer("to_q")(tokens[:, :wanted])
+        return self._normed(query, layer("to_k")(tokens), layer("to_v")(tokens), suffix)
+
+    def _normed(self, query: Tensor, key: Tensor, value: Tensor, suffix: str) -> tuple[Tensor, Tensor, Tensor]:
+        query = self.get_submodule("q_rms_norm" + suffix)(query).to(value.dtype)
+        key = self.get_submodule("k_rms_norm" + suffix)(key).to(value.dtype)
+        query, key, value = (projected.view(*projected.shape[:-1], self.heads, -1) for projected in (query, key, value))
         return query, key, value
 
-    def mix(self, query: Tensor, key: Tensor, value: Tensor, rotation: Rotation) -> Tensor:
-        """Rotate, attend without a mask, and join the heads: (batch, tokens, width)."""
+    def mix(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        *,
+        rotation: Rotation,
+        bias: Tensor | None,
+        by: Attend,
+    ) -> Tensor:
+        """Rotate the tokens that have a place, attend, and join the heads: (batch, query tokens, width)."""
         query, key = rotate(query, rotation), rotate(key, rotation)
-        mixed = attend(query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2))
+        mixed = by(query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2), bias)
         return mixed.transpose(1, 2).flatten(2)
-
-
-def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """softmax(QKᵀ/√channels)·V over (batch, heads, tokens, channels)."""
-    return F.scaled_dot_product_attention(query, key, value)
 
 
 def without_pads(key: Tensor, pad_range: tuple[int, int] | None) -> Tensor:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
-from hidream_edit.engine.model.attention import Attention, joined, without_pads
+from hidream_edit.engine.model.attention import Attend, Attention, joined, without_pads
 from hidream_edit.engine.model.config import TransformerConfig
 from hidream_edit.engine.model.experts import FeedForward, MixtureOfExperts
 from hidream_edit.engine.model.rotation import Rotation
@@ -26,16 +27,22 @@ class Modulation(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """What all blocks of one forward need to know about the tokens."""
+    """What all blocks of one forward need to know about the tokens: image, pads, and text at the end."""
 
-    rotation: Rotation  # of image tokens, pads, and the three rows of text
-    pad_range: tuple[int, int] | None  # first pad token and the one after the last
+    image_tokens: int  # with pads
+    rotation: Rotation  # of the image tokens
+    attend: Attend
+    pad_range: tuple[int, int] | None = None  # first pad token and the one after the last
+    bias: Tensor | None = None  # added to the logits of the keys: (1, 1, 1, keys), the block's own text among them
 
 
 def modulated(tokens: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     """LayerNorm without weights, then ·(1 + scale) + shift."""
+    if len(tokens) == 1 and not torch.is_grad_enabled():
+        # One sample's scale and shift are the weights that the norm has not: one pass over the tokens, not three.
+        return nn.functional.layer_norm(tokens, tokens.shape[-1:], 1 + scale[0, 0], shift[0, 0], LAYER_NORM_EPS)
     normed = nn.functional.layer_norm(tokens, tokens.shape[-1:], eps=LAYER_NORM_EPS)
-    return normed * (1 + scale) + shift
+    return torch.addcmul(shift, normed, 1 + scale)
 
 
 def modulation_layer(width: int, chunks: int) -> nn.Sequential:
@@ -54,35 +61,53 @@ class DoubleStreamBlock(nn.Module):
         self.ff_i = MixtureOfExperts(width, config.num_routed_experts, config.num_activated_experts)
         self.ff_t = FeedForward(width, 4 * width)
 
-    def forward(self, image: Tensor, text: Tensor, conditioning: Tensor, layout: Layout) -> tuple[Tensor, Tensor]:
-        """Image (batch, tokens, width), text (batch, rows, width), conditioning (batch, width)."""
+    def fewest_wanted(self, layout: Layout) -> int:
+        """Of image tokens it cannot compute a part."""
+        return layout.image_tokens
+
+    def forward(
+        self, tokens: Tensor, own_text: Tensor, conditioning: Tensor, layout: Layout, wanted: int | None = None
+    ) -> Tensor:
+        """The first ``wanted`` tokens, one block later; by default all of them and the block's own text.
+
+        Args:
+            tokens: (batch, image + pads + evolving text, width).
+            own_text: (batch, rows, width), which only this block reads.
+            conditioning: (batch, width).
+            layout: where the tokens are.
+            wanted: no fewer than the image tokens.
+        """
         chunks = self.adaLN_modulation(conditioning)[:, None].chunk(12, dim=-1)
         of_image, of_text = Modulation(*chunks[:6]), Modulation(*chunks[6:])
+        image, evolving = tokens[:, : layout.image_tokens], tokens[:, layout.image_tokens :]
+        text = joined(evolving, own_text)
+        wanted_text = text.shape[1] if wanted is None else wanted - layout.image_tokens
 
         attention = self.attn1
         image_query, image_key, image_value = attention.project(
             modulated(image, of_image.attention_shift, of_image.attention_scale)
         )
         text_query, text_key, text_value = attention.project(
-            modulated(text, of_text.attention_shift, of_text.attention_scale), "_t"
+            modulated(text, of_text.attention_shift, of_text.attention_scale), "_t", wanted=wanted_text
         )
         mixed = attention.mix(
             joined(image_query, text_query),
             joined(without_pads(image_key, layout.pad_range), text_key),
             joined(image_value, text_value),
-            layout.rotation,
+            rotation=layout.rotation,
+            bias=layout.bias,
+            by=layout.attend,
         )
-        image_tokens = image.shape[1]
-        image = image + of_image.attention_gate * attention.to_out(mixed[:, :image_tokens])
-        text = text + of_text.attention_gate * attention.to_out_t(mixed[:, image_tokens:])
+        image_read, text_read = mixed[:, : layout.image_tokens], mixed[:, layout.image_tokens :]
+        image = torch.addcmul(image, of_image.attention_gate, attention.to_out(image_read))
+        text = torch.addcmul(text[:, :wanted_text], of_text.attention_gate, attention.to_out_t(text_read))
 
-        image = image + of_image.feed_forward_gate * self.ff_i(
-            modulated(image, of_image.feed_forward_shift, of_image.feed_forward_scale)
+        fed_image = self.ff_i(modulated(image, of_image.feed_forward_shift, of_image.feed_forward_scale))
+        fed_text = self.ff_t(modulated(text, of_text.feed_forward_shift, of_text.feed_forward_scale))
+        return joined(
+            torch.addcmul(image, of_image.feed_forward_gate, fed_image),
+            torch.addcmul(text, of_text.feed_forward_gate, fed_text),
         )
-        text = text + of_text.feed_forward_gate * self.ff_t(
-            modulated(text, of_text.feed_forward_shift, of_text.feed_forward_scale)
-        )
-        return image, text
 
 
 class SingleStreamBlock(nn.Module):
@@ -95,15 +120,32 @@ class SingleStreamBlock(nn.Module):
         self.attn1 = Attention(width, config.num_attention_heads, with_text=False)
         self.ff_i = MixtureOfExperts(width, config.num_routed_experts, config.num_activated_experts)
 
-    def forward(self, tokens: Tensor, conditioning: Tensor, layout: Layout) -> Tensor:
-        """Tokens (batch, image + pads + text, width), conditioning (batch, width)."""
-        of_all = Modulation(*self.adaLN_modulation(conditioning)[:, None].chunk(6, dim=-1))
+    def fewest_wanted(self, layout: Layout) -> int:
+        """It takes any number."""
+        del layout
+        return 0
 
-        query, key, value = self.attn1.project(modulated(tokens, of_all.attention_shift, of_all.attention_scale))
-        mixed = self.attn1.mix(query, without_pads(key, layout.pad_range), value, layout.rotation)
-        tokens = tokens + of_all.attention_gate * self.attn1.to_out(mixed)
-        fed: Tensor = self.ff_i(modulated(tokens, of_all.feed_forward_shift, of_all.feed_forward_scale))
-        return tokens + of_all.feed_forward_gate * fed
+    def forward(
+        self, tokens: Tensor, own_text: Tensor, conditioning: Tensor, layout: Layout, wanted: int | None = None
+    ) -> Tensor:
+        """As `DoubleStreamBlock.forward`; ``wanted`` may be any number of tokens."""
+        of_all = Modulation(*self.adaLN_modulation(conditioning)[:, None].chunk(6, dim=-1))
+        tokens = joined(tokens, own_text)
+
+        query, key, value = self.attn1.project(
+            modulated(tokens, of_all.attention_shift, of_all.attention_scale), wanted=wanted
+        )
+        mixed = self.attn1.mix(
+            query,
+            without_pads(key, layout.pad_range),
+            value,
+            rotation=layout.rotation,
+            bias=layout.bias,
+            by=layout.attend,
+        )
+        tokens = torch.addcmul(tokens[:, :wanted], of_all.attention_gate, self.attn1.to_out(mixed))
+        fed = self.ff_i(modulated(tokens, of_all.feed_forward_shift, of_all.feed_forward_scale))
+        return torch.addcmul(tokens, of_all.feed_forward_gate, fed)
 
 
 class Block(nn.Module):

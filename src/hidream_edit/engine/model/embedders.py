@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from hidream_edit.engine.model.blocks import modulated, modulation_layer
+from hidream_edit.engine.model.products import Linear
 
 FOURIER_CHANNELS = 256
 
@@ -25,8 +26,8 @@ class TwoLayers(nn.Module):
 
     def __init__(self, inputs: int, width: int) -> None:
         super().__init__()
-        self.linear_1 = nn.Linear(inputs, width)
-        self.linear_2 = nn.Linear(width, width)
+        self.linear_1 = Linear(inputs, width)
+        self.linear_2 = Linear(width, width)
 
     def forward(self, values: Tensor) -> Tensor:
         hidden: Tensor = self.linear_2(nn.functional.silu(self.linear_1(values)))
@@ -62,7 +63,7 @@ class PatchEmbedder(nn.Module):
 
     def __init__(self, inputs: int, width: int) -> None:
         super().__init__()
-        self.proj = nn.Linear(inputs, width)
+        self.proj = Linear(inputs, width)
 
     def forward(self, patches: Tensor) -> Tensor:
         tokens: Tensor = self.proj(patches)
@@ -74,7 +75,7 @@ class CaptionProjection(nn.Module):
 
     def __init__(self, inputs: int, width: int) -> None:
         super().__init__()
-        self.linear = nn.Linear(inputs, width, bias=False)
+        self.linear = Linear(inputs, width, bias=False)
 
     def forward(self, features: Tensor) -> Tensor:
         tokens: Tensor = self.linear(features)
@@ -87,7 +88,7 @@ class FinalLayer(nn.Module):
     def __init__(self, width: int, outputs: int) -> None:
         super().__init__()
         self.adaLN_modulation = modulation_layer(width, 2)
-        self.linear = nn.Linear(width, outputs)
+        self.linear = Linear(width, outputs)
 
     def forward(self, tokens: Tensor, conditioning: Tensor) -> Tensor:
         shift, scale = self.adaLN_modulation(conditioning)[:, None].chunk(2, dim=-1)

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hidream_edit.engine.model.config import feed_forward_width
+from hidream_edit.engine.model.products import Linear, product, product_times
 
 
 class FeedForward(nn.Module):
@@ -15,13 +16,18 @@ class FeedForward(nn.Module):
     def __init__(self, width: int, nominal: int) -> None:
         super().__init__()
         hidden = feed_forward_width(nominal)
-        self.w1 = nn.Linear(width, hidden, bias=False)
-        self.w2 = nn.Linear(hidden, width, bias=False)
-        self.w3 = nn.Linear(width, hidden, bias=False)
+        self.w1 = Linear(width, hidden, bias=False)
+        self.w2 = Linear(hidden, width, bias=False)
+        self.w3 = Linear(width, hidden, bias=False)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        hidden: Tensor = self.w2(F.silu(self.w1(tokens)) * self.w3(tokens))
-        return hidden
+        if self.w1.by_onednn:
+            active = product(tokens, self.w1.weight, then="swish")
+            hidden = product_times(tokens, self.w3.weight, active)
+        else:
+            hidden = F.silu(self.w1(tokens)) * self.w3(tokens)
+        fed: Tensor = self.w2(hidden)
+        return fed
 
 
 class Gate(nn.Module):
@@ -54,12 +60,11 @@ class MixtureOfExperts(nn.Module):
         """(batch, tokens, width) → the same shape."""
         flat = tokens.flatten(0, -2)
         probabilities, chosen = self.gate(flat)
-        routed = torch.zeros_like(flat)
+        mixed: Tensor = self.shared_experts(flat)
         for index, expert in enumerate(self.experts):
             rows, places = torch.nonzero(chosen == index, as_tuple=True)
             if len(rows) == 0:
                 continue
             # A token meets an expert at most once, so no row is written twice and the sum has one order.
-            routed[rows] += expert(flat[rows]) * probabilities[rows, places, None]
-        mixed: Tensor = routed.view_as(tokens) + self.shared_experts(tokens)
-        return mixed
+            mixed.index_add_(0, rows, expert(flat.index_select(0, rows)) * probabilities[rows, places, None])
+        return mixed.view_as(tokens)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 
@@ -20,3 +21,9 @@ def picture_of(patches: Tensor, rows: int, columns: int, patch: int) -> Tensor:
     batch = patches.shape[0]
     grid = patches.reshape(batch, rows, columns, patch, patch, -1)
     return grid.permute(0, 5, 1, 3, 2, 4).reshape(batch, -1, rows * patch, columns * patch)
+
+
+def left_first(rows: int, columns: int, left: int) -> Tensor:
+    """Reading-order indices of a grid's tokens: those of the first ``left`` columns, then the others."""
+    index = torch.arange(rows * columns).view(rows, columns)
+    return torch.cat((index[:, :left].flatten(), index[:, left:].flatten()))

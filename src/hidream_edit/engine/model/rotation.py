@@ -11,38 +11,49 @@ THETA = 10000.0
 
 
 class Rotation(NamedTuple):
-    """Cosine and sine per token and pair of channels, both float32 (tokens, head channels / 2)."""
+    """Cosine and sine per token and turned pair of channels, both float32 (tokens, pairs).
+
+    The tokens are the first ones of a sequence and the pairs the last ones of a head: what follows the tokens and what
+    precedes the pairs has angle 0 and is left as it is, to the bit.
+    """
 
     cos: Tensor
     sin: Tensor
 
+    def rows(self, index: Tensor) -> Rotation:
+        """Only these tokens, in this order."""
+        return Rotation(self.cos[index], self.sin[index])
 
-def rotation_of_ids(ids: Tensor, axes_dims: tuple[int, ...]) -> Rotation:
-    """Angles of position ids (tokens, axes), computed in float64 on the CPU and rounded once to float32.
+    def to(self, device: torch.device) -> Rotation:
+        return Rotation(self.cos.to(device), self.sin.to(device))
 
-    Doing it on the CPU spares devices without float64, and gives every device the same table.
+
+def canvas_rotation(rows: int, columns: int, axes_dims: tuple[int, ...]) -> Rotation:
+    """The angles of a canvas's tokens in reading order, computed in float64 on the CPU and rounded once to float32.
+
+    Doing it on the CPU spares devices without float64, and gives every device the same table. The first axis is 0 for
+    every token, so its channels are not turned and have no angles.
     """
-    position = ids.to("cpu", torch.float64)
+    places = (
+        torch.arange(rows, dtype=torch.float64).repeat_interleave(columns),
+        torch.arange(columns, dtype=torch.float64).repeat(rows),
+    )
     angles = []
-    for axis, dim in enumerate(axes_dims):
+    for place, dim in zip(places, axes_dims[1:], strict=True):
         frequency = 1.0 / (THETA ** (torch.arange(0, dim, 2, dtype=torch.float64) / dim))
-        angles.append(position[:, axis, None] * frequency)
+        angles.append(place[:, None] * frequency)
     angle = torch.cat(angles, dim=-1)
     return Rotation(angle.cos().float(), angle.sin().float())
 
 
-def canvas_ids(rows: int, columns: int, *, others: int) -> Tensor:
-    """Position ids (rows·columns + others, 3) of a canvas in reading order, then ``others`` tokens at the origin."""
-    ids = torch.zeros(rows * columns + others, 3)
-    ids[: rows * columns, 1] = torch.arange(rows).repeat_interleave(columns)
-    ids[: rows * columns, 2] = torch.arange(columns).repeat(rows)
-    return ids
-
-
 def rotate(heads: Tensor, rotation: Rotation) -> Tensor:
     """Rotate (batch, tokens, heads, channels): (x0, x1) → (cos·x0 − sin·x1, sin·x0 + cos·x1) in float32."""
-    pairs = heads.float().view(*heads.shape[:-1], -1, 2)
+    tokens = min(len(rotation.cos), heads.shape[1])
+    channels = 2 * rotation.cos.shape[1]
+    turned = heads[:, :tokens, :, -channels:]
+    pairs = turned.float().view(*turned.shape[:-1], -1, 2)
     even, odd = pairs[..., 0], pairs[..., 1]
-    cos, sin = rotation.cos[:, None], rotation.sin[:, None]
-    rotated = torch.stack((cos * even - sin * odd, sin * even + cos * odd), dim=-1)
-    return rotated.flatten(-2).to(heads.dtype)
+    cos, sin = rotation.cos[:tokens, None], rotation.sin[:tokens, None]
+    rotated = torch.stack((cos * even - sin * odd, sin * even + cos * odd), dim=-1).flatten(-2).to(heads.dtype)
+    front = torch.cat((heads[:, :tokens, :, :-channels], rotated), dim=-1)
+    return torch.cat((front, heads[:, tokens:]), dim=1)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from hidream_edit.engine.model.attention import Attend, attend
 from hidream_edit.engine.model.blocks import Block, DoubleStreamBlock, Layout, SingleStreamBlock
 from hidream_edit.engine.model.config import TransformerConfig
 from hidream_edit.engine.model.embedders import (
@@ -17,8 +19,12 @@ from hidream_edit.engine.model.embedders import (
     PooledEmbedder,
     TimestepEmbedder,
 )
-from hidream_edit.engine.model.patches import patches_of, picture_of
-from hidream_edit.engine.model.rotation import canvas_ids, rotation_of_ids
+from hidream_edit.engine.model.measures import PLAIN, Measures
+from hidream_edit.engine.model.patches import left_first, patches_of, picture_of
+from hidream_edit.engine.model.product_attention import attend_by_products
+from hidream_edit.engine.model.products import Linear
+from hidream_edit.engine.model.rotation import canvas_rotation
+from hidream_edit.engine.recent import Recent
 
 
 class TextTokens(NamedTuple):
@@ -33,6 +39,32 @@ class TextTokens(NamedTuple):
         return TextTokens(self.t5[chosen], tuple(layer[chosen] for layer in self.llama))
 
 
+GEOMETRIES_KEPT = 4  # of the edit and the refine stage of two sizes
+
+
+class Geometry(NamedTuple):
+    """A canvas in tokens, of which the ones that hold noise come first."""
+
+    rows: int
+    columns: int
+    noise_columns: int  # the ones on the left whose velocity is wanted
+    pads: int  # tokens that upstream pads with
+    order: Tensor  # reading-order index of each token
+    layout: Layout
+
+    @property
+    def noise_tokens(self) -> int:
+        return self.rows * self.noise_columns
+
+
+class Given(NamedTuple):
+    """What stays the same from the first block to the last."""
+
+    text: TextTokens
+    conditioning: Tensor  # (batch, width)
+    geometry: Geometry
+
+
 class CanvasTooLarge(ValueError):
     """The canvas is not square and has more tokens than the model pads to."""
 
@@ -40,9 +72,12 @@ class CanvasTooLarge(ValueError):
 class Transformer(nn.Module):
     """HiDream image transformer; always in inference mode, the training-only paths of upstream do not exist here."""
 
-    def __init__(self, config: TransformerConfig) -> None:
+    def __init__(self, config: TransformerConfig, measures: Measures = PLAIN) -> None:
         super().__init__()
         self.config = config
+        self.measures = measures
+        self.attend: Attend = attend_by_products if measures.onednn else attend
+        self._geometries: Recent[tuple[object, ...], Geometry] = Recent(GEOMETRIES_KEPT)
         width = config.width
         patch_channels = config.in_channels * config.patch_size**2
         self.x_embedder = PatchEmbedder(patch_channels, width)
@@ -58,10 +93,14 @@ class Transformer(nn.Module):
             Block(SingleStreamBlock(config)) for _ in range(config.num_single_layers)
         )
         self.final_layer = FinalLayer(width, patch_channels)
+        for module in self.modules():
+            if isinstance(module, Linear):
+                module.by_onednn = measures.onednn
 
-    @staticmethod
-    def _wrapped(blocks: nn.ModuleList) -> Iterator[Any]:
-        return (block.block for block in blocks)
+    @property
+    def blocks(self) -> list[DoubleStreamBlock | SingleStreamBlock]:
+        """All of them, in their order."""
+        return [each.block for each in (*self.double_stream_blocks, *self.single_stream_blocks)]
 
     def project_text(self, t5: Tensor, llama: Tensor) -> TextTokens:
         """T5 (batch, rows, t5 width) and Llama (layers, batch, rows, llama width) → tokens for every block."""
@@ -73,44 +112,86 @@ class Transformer(nn.Module):
             ),
         )
 
-    def forward(self, canvas: Tensor, timesteps: Tensor, text: TextTokens, pooled: Tensor) -> Tensor:
-        """Canvas (batch, channels, rows, columns), timesteps (batch,) in 0…1000, pooled (batch, text_emb_dim).
+    def forward(
+        self, canvas: Tensor, timesteps: Tensor, text: TextTokens, pooled: Tensor, *, noise_columns: int | None = None
+    ) -> Tensor:
+        """The raw output, whose negative is the velocity.
 
-        Returns the raw output in the canvas's shape; the velocity is its negative.
+        Args:
+            canvas: (batch, channels, rows, columns) of latents.
+            timesteps: (batch,) in 0…1000.
+            text: one row per row of the batch.
+            pooled: (batch, text_emb_dim).
+            noise_columns: how many latent columns from the left are wanted; all by default.
 
         Raises:
             CanvasTooLarge: the canvas does not fit the model.
         """
+        tokens, given = self.enter(canvas, timesteps, text, pooled, noise_columns=noise_columns)
+        return self.leave(self.run(tokens, given), given)
+
+    def enter(
+        self, canvas: Tensor, timesteps: Tensor, text: TextTokens, pooled: Tensor, *, noise_columns: int | None = None
+    ) -> tuple[Tensor, Given]:
+        """Tokens (batch, noise + source + pads + evolving text, width) in front of the first block.
+
+        Raises:
+            CanvasTooLarge: the canvas does not fit the model.
+        """
+        geometry = self._geometry(canvas, text, noise_columns)
+        patches = patches_of(canvas, self.config.patch_size).index_select(1, geometry.order)
+        pads = geometry.layout.image_tokens - patches.shape[1]
+        image = self.x_embedder(nn.functional.pad(patches, (0, 0, 0, pads)))
+        conditioning = self.t_embedder(timesteps, image.dtype) + self.p_embedder(pooled)
+        tokens = torch.cat((image, text.t5, text.llama[-1]), dim=1)
+        return tokens, Given(text, conditioning, geometry)
+
+    def run(self, tokens: Tensor, given: Given, first: int = 0, last: int | None = None) -> Tensor:
+        """The tokens behind block ``last``, which is not run, from those in front of block ``first``.
+
+        Behind the very last block only the noise tokens are there.
+        """
+        blocks = self.blocks
+        for index in range(first, len(blocks) if last is None else last):
+            is_last = index == len(blocks) - 1
+            wanted = given.geometry.noise_tokens if is_last else tokens.shape[1]
+            own_text, layout = given.text.llama[index], given.geometry.layout
+            may_trim = self.measures.trims and wanted >= blocks[index].fewest_wanted(layout)
+            behind = blocks[index](tokens, own_text, given.conditioning, layout, wanted if may_trim else None)
+            tokens = behind[:, :wanted]
+        return tokens
+
+    def leave(self, tokens: Tensor, given: Given) -> Tensor:
+        """The output (batch, channels, rows, noise columns) from the tokens behind the last block."""
+        geometry = given.geometry
+        patches = self.final_layer(tokens[:, : geometry.noise_tokens], given.conditioning)
+        return picture_of(patches, geometry.rows, geometry.noise_columns, self.config.patch_size)
+
+    def _geometry(self, canvas: Tensor, text: TextTokens, noise_columns: int | None) -> Geometry:
         patch = self.config.patch_size
         rows, columns = canvas.shape[-2] // patch, canvas.shape[-1] // patch
-        patches = patches_of(canvas, patch)
-        image_tokens = patches.shape[1]
-        pads = 0
-        if rows != columns:
-            pads = self.config.max_tokens - image_tokens
+        wanted = columns if noise_columns is None else noise_columns // patch
+        text_rows = text.t5.shape[1] + text.llama[-1].shape[1]
+        all_text = text_rows + text.llama[0].shape[1]
+
+        def make() -> Geometry:
+            pads = 0 if rows == columns else self.config.max_tokens - rows * columns
             if pads < 0:
                 raise CanvasTooLarge(
-                    f"a canvas of {image_tokens} tokens is more than the {self.config.max_tokens} of this model"
+                    f"a canvas of {rows * columns} tokens is more than the {self.config.max_tokens} of this model"
                 )
-            patches = nn.functional.pad(patches, (0, 0, 0, pads))
+            order = left_first(rows, columns, wanted)
+            rotation = canvas_rotation(rows, columns, self.config.axes_dims_rope).rows(order).to(canvas.device)
+            image_tokens, bias = rows * columns, None
+            computed = min(pads, 1) if self.measures.one_pad else pads
+            if computed < pads:
+                # All pads are the same token with the logit 0: one that counts as often as they are many.
+                bias = torch.zeros(1, 1, 1, image_tokens + computed + all_text, dtype=canvas.dtype)
+                bias[..., image_tokens] = math.log(pads)
+                bias = bias.to(canvas.device)
+            pad_range = (image_tokens, image_tokens + computed) if pads else None
+            layout = Layout(image_tokens + computed, rotation, self.attend, pad_range, bias)
+            return Geometry(rows, columns, wanted, pads, order.to(canvas.device), layout)
 
-        image = self.x_embedder(patches)
-        conditioning = self.t_embedder(timesteps, image.dtype) + self.p_embedder(pooled)
-        evolving = torch.cat((text.t5, text.llama[-1]), dim=1)
-        text_rows = evolving.shape[1] + text.llama[-1].shape[1]
-        rotation = rotation_of_ids(canvas_ids(rows, columns, others=pads + text_rows), self.config.axes_dims_rope)
-        layout = Layout(
-            type(rotation)(*(table.to(image.device) for table in rotation)),
-            (image_tokens, image_tokens + pads) if pads else None,
-        )
-
-        per_block = iter(text.llama)
-        for block in self._wrapped(self.double_stream_blocks):
-            all_text = torch.cat((evolving, next(per_block)), dim=1)
-            image, all_text = block(image, all_text, conditioning, layout)
-            evolving = all_text[:, : evolving.shape[1]]
-        tokens = torch.cat((image, evolving), dim=1)
-        for block in self._wrapped(self.single_stream_blocks):
-            all_tokens = torch.cat((tokens, next(per_block)), dim=1)
-            tokens = block(all_tokens, conditioning, layout)[:, : tokens.shape[1]]
-        return picture_of(self.final_layer(tokens[:, :image_tokens], conditioning), rows, columns, patch)
+        key = (rows, columns, wanted, all_text, canvas.dtype, canvas.device)
+        return self._geometries.get(key, make)

@@ -1,0 +1,37 @@
+"""Which of the ways to compute less are taken. None of them changes the result by more than rounding."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+
+
+@dataclass(frozen=True, slots=True)
+class Measures:
+    """One flag per measure; where all are off, everything is computed as plainly as model.md writes it.
+
+    Tests compare each with the plain path, benchmarks/LOG.md says what each brings.
+    """
+
+    trims: bool = False  # rows that nobody reads are left out (model.md 13.1)
+    one_pad: bool = False  # equal pads are computed once (model.md 6.1)
+    dead_branches: bool = False  # branches that the scales cancel are left out (model.md 8)
+    one_by_one: bool = False  # branches one after the other: a third of the memory, and it stays in the cache
+    fused: bool = False  # Q, K and V as one product, W1 and W3 as another (model.md 14.2)
+    grouped: bool = False  # all experts in one product, without waiting for the host (model.md 14)
+    compiled: bool = False  # each kind of block compiled: its passes over the tokens become few
+    onednn: bool = False  # on a CPU, products and attention by oneDNN
+
+    @classmethod
+    def names(cls) -> tuple[str, ...]:
+        return tuple(field.name for field in fields(cls))
+
+    def without(self, *names: str) -> Measures:
+        """These switched off.
+
+        Raises:
+            TypeError: there is no such measure.
+        """
+        return replace(self, **dict.fromkeys(names, False))
+
+
+PLAIN = Measures()

@@ -1,0 +1,134 @@
+"""Each way to compute less, beside the plain path."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from tests.engine.conftest import random_picture, relative_difference, short_edit
+
+from hidream_edit.domain.edit import Fit
+from hidream_edit.domain.picture import Picture
+from hidream_edit.engine.engine import Engine
+from hidream_edit.engine.guidance import Guidance, edit_branches
+from hidream_edit.engine.measures import measures_for
+from hidream_edit.engine.model.measures import PLAIN, Measures
+from hidream_edit.engine.model.rebuilding import grouped_products_work
+from hidream_edit.engine.state import EditState
+
+CPU = torch.device("cpu")
+SINGLE = {name: Measures(**{name: True}) for name in Measures.names() if name != "compiled"}
+TOGETHER = {
+    "on a CPU": measures_for(CPU, torch.float32),
+    "on a GPU": Measures(trims=True, one_pad=True, dead_branches=True, fused=True, grouped=True),
+}
+ROUNDING = 1e-5  # relative, in the final latents
+
+
+def edited(engine: Engine, picture: Picture, **fields: object) -> EditState:
+    *_, state = engine.steps(engine.begin(picture, engine.settle(short_edit(**fields))))
+    return state
+
+
+class Pair:
+    """The tiny model loaded plainly, and once for each set of measures."""
+
+    def __init__(self, folder: Path, adapter: Path) -> None:
+        self._folder, self._adapter = folder, adapter
+        self._engines: dict[Measures, Engine] = {}
+
+    def engine(self, measures: Measures) -> Engine:
+        if measures not in self._engines:
+            self._engines[measures] = Engine.load(
+                self._folder, adapter=self._adapter, device="cpu", dtype="float32", measures=measures
+            )
+        return self._engines[measures]
+
+    def difference(self, measures: Measures, picture: Picture, **fields: object) -> float:
+        taken, plain = (edited(self.engine(one), picture, **fields) for one in (measures, PLAIN))
+        assert len(taken.pictures) == len(plain.pictures) == 1
+        return float(relative_difference(taken.solver.latents, plain.solver.latents))
+
+
+@pytest.fixture(scope="module")
+def pair(tiny_folder: Path, tiny_adapter: Path) -> Pair:
+    return Pair(tiny_folder, tiny_adapter)
+
+
+@pytest.mark.parametrize("measures", [*SINGLE.values(), *TOGETHER.values()], ids=[*SINGLE, *TOGETHER])
+@pytest.mark.parametrize("size", [(64, 64), (48, 64)], ids=["square", "padded"])
+def test_a_measure_changes_an_edit_by_rounding_only(pair: Pair, measures: Measures, size: tuple[int, int]) -> None:
+    picture = random_picture(*size, seed=3)
+    settings = {"fit": Fit.NATIVE, "refine_strength": 0.5}
+    assert pair.difference(measures, picture, **settings) <= ROUNDING
+
+
+@pytest.mark.parametrize("measures", TOGETHER.values(), ids=TOGETHER)
+@pytest.mark.parametrize("normed", [True, False], ids=["normed", "plain"])
+@pytest.mark.parametrize("scales", [(3.5, 1.0), (3.5, 3.5), (3.5, 0.0), (1.0, 2.0)], ids=str)
+def test_scales_that_cancel_a_branch_give_the_picture_of_all_branches(
+    pair: Pair, picture: Picture, measures: Measures, normed: bool, scales: tuple[float, float]
+) -> None:
+    guidance_scale, image_guidance_scale = scales
+    fields = {
+        "guidance_scale": guidance_scale,
+        "image_guidance_scale": image_guidance_scale,
+        "normed_guidance": normed,
+        "refine_strength": 0.0,
+    }
+    assert pair.difference(measures, picture, **fields) <= ROUNDING
+
+
+@pytest.mark.parametrize(
+    ("guidance", "count"),
+    [
+        (Guidance(3.5, 2.0, normed=True), 3),
+        (Guidance(3.5, 2.0, normed=False), 3),
+        (Guidance(3.5, 1.0, normed=True), 2),
+        (Guidance(3.5, 1.0, normed=False), 2),
+        (Guidance(3.5, 3.5, normed=False), 2),
+        (Guidance(3.5, 3.5, normed=True), 3),
+        (Guidance(3.5, 0.0, normed=True), 1),
+        (Guidance(3.5, 0.0, normed=False), 3),
+        (Guidance(1.0, 2.0, normed=True), 1),
+    ],
+)
+def test_only_living_branches_are_computed(guidance: Guidance, count: int) -> None:
+    assert len(edit_branches(guidance, with_dead=False)) == count
+    assert len(edit_branches(guidance)) == (3 if guidance.is_on else 1)
+
+
+def test_where_every_token_goes_to_one_expert_grouped_products_agree(pair: Pair, picture: Picture) -> None:
+    engine, plain = pair.engine(SINGLE["grouped"]), pair.engine(PLAIN)
+    for each in (engine, plain):
+        for block in each._loaded.edit_transformer.blocks:
+            block.ff_i.gate.weight.data[1:] = 0
+            block.ff_i.gate.weight.data[0] = 1
+    fields = {"refine_strength": 0.0}
+    taken, expected = edited(engine, picture, **fields), edited(plain, picture, **fields)
+    pair._engines.clear()
+    assert relative_difference(taken.solver.latents, expected.solver.latents) <= ROUNDING
+
+
+def test_grouped_products_are_tried_before_they_are_taken() -> None:
+    assert grouped_products_work(CPU, torch.float32)
+    assert grouped_products_work(CPU, torch.bfloat16)
+
+
+def test_a_compiled_block_has_no_break_and_no_second_compilation_for_another_step(
+    tiny_folder: Path, picture: Picture
+) -> None:
+    from torch._dynamo.testing import CompileCounter  # slow to import
+
+    torch._dynamo.reset()
+    measures = Measures(trims=True, fused=True, grouped=True)
+    engine = Engine.load(tiny_folder, device="cpu", dtype="bfloat16", measures=measures)
+    seen = CompileCounter()
+    for block in engine._loaded.edit_transformer.blocks:
+        block.forward = torch.compile(block.forward, fullgraph=True, dynamic=False, backend=seen)
+    edited(engine, picture)
+    first = seen.frame_count
+    edited(engine, picture, edit_instruction="another one", num_inference_steps=7)
+    assert 0 < first == seen.frame_count
+    torch._dynamo.reset()
