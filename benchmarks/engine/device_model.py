@@ -24,6 +24,7 @@ from hidream_edit.engine.engine import Engine
 from hidream_edit.engine.folders import ModelFolder
 from hidream_edit.engine.latents import Autoencoder
 from hidream_edit.engine.loading import LoadedModel, _assembled, _load_tokenizers
+from hidream_edit.engine.measures import measures_for
 from hidream_edit.engine.memory.activations import TextSizes
 from hidream_edit.engine.memory.plan import everything_resident
 from hidream_edit.engine.memory.sizes import real_sizes, transformer_shapes
@@ -45,15 +46,16 @@ class DeviceModel:
     text_rows: int = 128
 
     def engine(self, device: torch.device, dtype: torch.dtype, **options: Any) -> Engine:
+        measures = options.pop("measures", None) or measures_for(device, dtype)
         if options:
-            raise ValueError(f"weights made on the device take no {sorted(options)}")  # an option of `Engine.load`
+            raise ValueError(f"weights made on the device take no {sorted(options)}")  # of `Engine.load`'s arguments
         clip_l, clip_g, t5, llama = self._encoders(device)
         encoders = WidenedTextEncoders if dtype == torch.float32 else TextEncoders
         loaded = LoadedModel(
             card=ModelCard("random", "", self.config.max_resolution[0] * 8, EditDefaults(), "random", is_random=True),
             text_encoders=encoders(_tokenizers(), clip_l, clip_g, t5, llama, device),
             autoencoder=autoencoder_in(device, dtype),
-            edit_transformer=_assembled(self.config, self._weights(device, dtype, merged=True)),
+            edit_transformer=_assembled(self.config, measures, self._weights(device, dtype, merged=True)),
             refine_transformer=None,
             scheduler_config=UNIPC,
             plan=everything_resident(real_sizes()),

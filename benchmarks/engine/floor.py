@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from benchmarks.engine.clock import Clock
 
 from hidream_edit.engine.model.config import TransformerConfig, feed_forward_width
+from hidream_edit.engine.model.product_attention import attend_by_products
+from hidream_edit.engine.model.products import onednn_is_here, product
 
 CEILING_FLOPS = 790e12  # dense bf16 products on an H200, as model.md 13 takes it
 FOURIER_CHANNELS = 256
@@ -35,7 +37,8 @@ class Product:
         rows = torch.randn(self.rows, self.inputs).to(device, dtype)
         weight = torch.randn(self.outputs, self.inputs).to(device, dtype)
         turned = weight.t().contiguous()
-        return (lambda: F.linear(rows, weight)), (lambda: rows @ turned)
+        plain = (lambda: F.linear(rows, weight)), (lambda: rows @ turned)
+        return (*plain, lambda: product(rows, weight)) if _by_onednn(device, dtype) else plain
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +57,12 @@ class Mixing:
     def operation(self, device: torch.device, dtype: torch.dtype) -> tuple[Callable[[], object], ...]:
         shape = (self.batch, self.heads, self.tokens, self.channels)
         query, key, value = (torch.randn(shape).to(device, dtype) for _ in range(3))
-        return ((lambda: F.scaled_dot_product_attention(query, key, value)),)
+        plain = ((lambda: F.scaled_dot_product_attention(query, key, value)),)
+        return (*plain, lambda: attend_by_products(query, key, value)) if _by_onednn(device, dtype) else plain
+
+
+def _by_onednn(device: torch.device, dtype: torch.dtype) -> bool:
+    return device.type == "cpu" and dtype == torch.float32 and onednn_is_here()
 
 
 Work = dict[str, Counter[Product | Mixing]]  # part → operations and how often each runs

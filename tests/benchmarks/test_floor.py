@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 import pytest
 import torch
 from benchmarks.engine.cases import TINY
-from benchmarks.engine.floor import CEILING_FLOPS, Product, flops_of, measured_seconds, work_of_forward
+from benchmarks.engine.floor import CEILING_FLOPS, Mixing, Product, flops_of, measured_seconds, work_of_forward
 from diffusers import HiDreamImageTransformer2DModel
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
@@ -77,9 +77,10 @@ def test_every_part_takes_time() -> None:
     assert seconds == {part: sum(operations.values()) for part, operations in work.items()}
 
 
-def test_both_ways_of_a_product_give_the_same_shape() -> None:
-    ways = Product(3, 4, 5).operation(torch.device("cpu"), torch.float32)
-    assert [way().shape for way in ways] == [(3, 5), (3, 5)]  # type: ignore[attr-defined]
+@pytest.mark.parametrize("operation", [Product(3, 4, 5), Mixing(1, 2, 6, 4)], ids=repr)
+def test_all_ways_compute_the_same_amount(operation: Product | Mixing) -> None:
+    results = [way() for way in operation.operation(torch.device("cpu"), torch.float32)]
+    assert len({result.shape for result in results}) == 1  # type: ignore[attr-defined]
 
 
 def library_class(config: TransformerConfig) -> HiDreamImageTransformer2DModel:
