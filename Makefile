@@ -106,6 +106,10 @@ bench-api: setup $(STAMPS)/peers ## latency and throughput of the API with an en
 bench-trace: setup ## where a served edit spends its time: a table and two pictures in docs/performance.md
 	PYTHONPATH=. $(BIN)/python -W ignore -m benchmarks.served
 
+.PHONY: bench-engine
+bench-engine: setup ## the engine beside the published way: seconds, memory, floor, growth; half an hour, onto docs/performance.md
+	$(BIN)/python -W ignore -m benchmarks.engine $(BENCH)
+
 .PHONY: benchmark-gpu
 benchmark-gpu: setup ## one denoising step at the real size, beside the library's class; needs a CUDA device with 140 GB
 	$(BIN)/python -W ignore benchmarks/transformer_step.py

@@ -38,6 +38,7 @@ from hidream_edit.engine.engine import Engine
 from hidream_edit.engine.folders import ModelFolder
 from hidream_edit.engine.latents import Autoencoder
 from hidream_edit.engine.loading import LoadedModel, ModelSource, _load_tokenizers, load_model
+from hidream_edit.engine.memory.activations import TextSizes
 from hidream_edit.engine.memory.placing import placed_encoder, stream_blocks, streamed_names
 from hidream_edit.engine.memory.plan import Arrangement, MemoryPlan, Place, Room, choose, everything_resident
 from hidream_edit.engine.memory.sizes import REAL_CONFIG, REAL_TEXTS, real_sizes
@@ -74,11 +75,10 @@ def filled(build: Callable[[], nn.Module], device: torch.device) -> nn.Module:
     return module.to(device).eval().requires_grad_(False)
 
 
-def encoder(name: str) -> Callable[[torch.device], nn.Module]:
+def encoder(name: str, sizes: TextSizes) -> Callable[[torch.device], nn.Module]:
     import transformers
     from transformers.initialization import no_init_weights
 
-    sizes = REAL_TEXTS[name]
     heads, layers, hidden = sizes.heads, sizes.layers, sizes.hidden
 
     def build() -> nn.Module:
@@ -155,7 +155,7 @@ def transformer(device: torch.device, plan: MemoryPlan) -> Transformer:
 def real_engine(plan: MemoryPlan, device: torch.device, tokenizers: Any) -> Engine:
     """An engine of the real size that follows ``plan``."""
     encoders = [
-        placed_encoder(encoder(one.part.name), place, device)
+        placed_encoder(encoder(one.part.name, REAL_TEXTS[one.part.name]), place, device)
         for one, place in zip(plan.sizes.encoders, plan.arrangement.encoders, strict=True)
     ]
     loaded = LoadedModel(

@@ -3,6 +3,9 @@
 Written from model.md on the library's own transformer and samplers: everything recomputed in every step, the adapter
 unmerged, experts looped over on the host. It shares no code with the engine, so that both can only agree by computing
 the same thing.
+
+Waste of the published script that is not part of its method is left out, in its favour: it encodes more texts than it
+reads, asks for attention maps, and reads its dictionaries anew for every request (model.md 14).
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from diffusers import (
+    AutoencoderDC,
     AutoencoderKL,
     FlowMatchEulerDiscreteScheduler,
     HiDreamImageTransformer2DModel,
@@ -39,38 +43,65 @@ class PlainEdit:
     pixels: Tensor
 
 
+@dataclass
+class PlainParts:
+    """The components of a model, each of its library's own class."""
+
+    clips: list[Any]  # CLIP-L, CLIP-G
+    t5: Any
+    llama: Any
+    vae: Any
+    transformer: Any
+    tokenizers: list[Any]  # in the order of the encoders
+    scheduler_config: dict[str, Any]
+
+    @classmethod
+    def read(cls, folder: Path, *, dtype: torch.dtype, device: str) -> PlainParts:
+        """Read a folder in the public layout."""
+
+        def component(library_class: Any, name: str) -> Any:
+            return library_class.from_pretrained(folder / name, torch_dtype=dtype).to(device).eval()
+
+        autoencoders = {one.__name__: one for one in (AutoencoderKL, AutoencoderDC)}
+        transformer = component(HiDreamImageTransformer2DModel, "transformer")
+        _widen(transformer, folder / "transformer")
+        return cls(
+            [component(CLIPTextModelWithProjection, name) for name in ("text_encoder", "text_encoder_2")],
+            component(T5EncoderModel, "text_encoder_3"),
+            component(LlamaForCausalLM, "text_encoder_4"),
+            component(autoencoders[_read_json(folder / "vae" / "config.json")["_class_name"]], "vae"),
+            transformer,
+            [
+                AutoTokenizer.from_pretrained(folder / name)
+                for name in ("tokenizer", "tokenizer_2", "tokenizer_3", "tokenizer_4")
+            ],
+            _read_json(folder / "scheduler" / "scheduler_config.json"),
+        )
+
+
 class PlainPipeline:
     """All components of a model folder, in one dtype on one device."""
 
     def __init__(
         self,
-        folder: Path,
+        model: Path | PlainParts,
         *,
-        adapter: Path | None = None,
+        adapter: Path | dict[str, Tensor] | None = None,
         dtype: torch.dtype = torch.float32,
         device: str = "cpu",
         tail_patch_embedder: str = "e1",
     ) -> None:
         self.device, self.dtype = device, dtype
-
-        def component(cls: Any, name: str) -> Any:
-            model = cls.from_pretrained(folder / name, torch_dtype=dtype)
-            return model.to(device).eval()
-
-        self.clips = [component(CLIPTextModelWithProjection, name) for name in ("text_encoder", "text_encoder_2")]
-        self.t5 = component(T5EncoderModel, "text_encoder_3")
-        self.llama = component(LlamaForCausalLM, "text_encoder_4")
-        self.vae = component(AutoencoderKL, "vae")
-        self.transformer = component(HiDreamImageTransformer2DModel, "transformer")
-        names = ("tokenizer", "tokenizer_2", "tokenizer_3", "tokenizer_4")
-        self.tokenizers = [AutoTokenizer.from_pretrained(folder / name) for name in names]
+        parts = model if isinstance(model, PlainParts) else PlainParts.read(model, dtype=dtype, device=device)
+        self.clips, self.t5, self.llama, self.vae = parts.clips, parts.t5, parts.llama, parts.vae
+        self.transformer, self.tokenizers = parts.transformer, parts.tokenizers
         self.tokenizers[3].pad_token = self.tokenizers[3].eos_token
-        self.scheduler_config = json.loads((folder / "scheduler" / "scheduler_config.json").read_text())
+        self.scheduler_config = parts.scheduler_config
         self.adapter_is_on = True
         self.tail_patch_embedder = tail_patch_embedder
         self.patch_embedders: dict[str, tuple[Tensor, Tensor]] = {}
         if adapter is not None:
-            self._put_on(load_file(adapter))
+            self._put_on(load_file(adapter) if isinstance(adapter, Path) else dict(adapter))
 
     def _put_on(self, pieces: dict[str, Tensor]) -> None:
         """Add the low-rank products beside the linears they adapt, without merging."""
@@ -135,18 +166,20 @@ class PlainPipeline:
         target: str = "",
         on_step: Callable[[int], None] = lambda _: None,
     ) -> PlainEdit:
-        """One image; ``source`` has both sides at multiples of sixteen."""
+        """One image; ``source`` has both sides at multiples of sixteen. ``on_step`` hears how many steps are done."""
         data = torch.frombuffer(bytearray(source.tobytes()), dtype=torch.uint8).view(source.height, source.width, 3)
         pixels = (data.permute(2, 0, 1)[None].float() / 255 * 2 - 1).to(self.device, self.dtype)
-        shift, scaling = self.vae.config.shift_factor or 0.0, self.vae.config.scaling_factor
-        image = (self.vae.encode(pixels).latent_dist.mode() - shift) * scaling
-        positive, negated = self.text(prompt), self.text(negative)
+        shift, scaling = self.vae.config.get("shift_factor") or 0.0, self.vae.config.scaling_factor
+        image = (_mode(self.vae.encode(pixels)) - shift) * scaling
+        positive = self.text(prompt)
+        negated = self.text(negative) if guidance_scale > 1 else positive  # not read without guidance
         noise = torch.randn(image.shape, generator=torch.Generator().manual_seed(seed), dtype=self.dtype)
         latents = noise.to(self.device)
         scheduler = self.scheduler()
         scheduler.set_timesteps(steps)
         tail_start = int(steps * (1.0 - refine_strength))
         width = image.shape[-1]
+        on_step(0)
         for index, time in enumerate(scheduler.timesteps):
             if index < tail_start:
                 if guidance_scale > 1:
@@ -163,7 +196,7 @@ class PlainPipeline:
                 output = -self.forward(latents.repeat(len(texts), 1, 1, 1), time, texts)
                 velocity = output[:1] + guidance_scale * (output[1:] - output[:1]) if len(texts) == 2 else output
             latents = scheduler.step(velocity, time, latents, return_dict=False)[0]
-            on_step(index)
+            on_step(index + 1)
         self._leave_tail()
         decoded = self.vae.decode(latents / scaling + shift).sample
         return PlainEdit(image, noise, latents, decoded)
@@ -180,6 +213,24 @@ class PlainPipeline:
         if self.patch_embedders:
             embedder = self.transformer.x_embedder.proj
             embedder.weight.data, embedder.bias.data = self.patch_embedders[whose]
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    return json.loads(file.read_text())  # type: ignore[no-any-return]
+
+
+def _widen(transformer: Any, folder: Path) -> None:
+    """Matrices that the folder stores in 8 bits beside one scale per row, at their full width."""
+    weights = dict(transformer.named_parameters())
+    for file in sorted(folder.glob("*.safetensors")):
+        stored = load_file(file)
+        for name in [name.removesuffix(".scale") for name in stored if name.endswith(".scale")]:
+            weights[name].data.copy_(stored[name].float() * stored[f"{name}.scale"].float())
+
+
+def _mode(encoded: Any) -> Tensor:
+    """The latents of an autoencoder that has a posterior, or of one that has none."""
+    return encoded.latent_dist.mode() if hasattr(encoded, "latent_dist") else encoded.latent  # type: ignore[no-any-return]
 
 
 def _guided(output: Tensor, text_scale: float, image_scale: float, *, normed: bool) -> Tensor:
