@@ -63,6 +63,10 @@ serve: $(STAMPS)/serve ## serve the API with the mini model
 test: setup $(STAMPS)/js $(STAMPS)/browser $(STAMPS)/fal-client-0.5.0 ## all tests
 	$(BIN)/python -m pytest
 
+.PHONY: test-install
+test-install: setup ## wheel and sdist into empty environments by pip and its index, and the main jobs from there; minutes
+	$(BIN)/python -m pytest -m installs tests/package
+
 # Apart from `make test`: under the tracer a thread out of thousands dies while it starts, and the tests start thousands.
 .PHONY: coverage
 coverage: setup $(STAMPS)/js $(STAMPS)/browser $(STAMPS)/fal-client-0.5.0 ## all tests, and which lines they reach; at least 90 %
