@@ -322,15 +322,16 @@ def test_without_a_checker_nothing_is_said_of_a_picture_that_was_to_be_checked(b
     assert job.output["has_nsfw_concepts"] == []
 
 
+@pytest.mark.parametrize("problem", [BlobsUnavailable, StoreUnavailable])  # bytes of a file, and facts about it
 def test_files_that_are_away_are_waited_for_at_both_ends_of_an_edit(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, problem: type[Exception]
 ) -> None:
     monkeypatch.setattr(attempt, "BLOBS_RETRY_SECONDS", 0.01)
     put, failures = bench.blobs.put, iter(range(3))
 
     def away_at_first(*arguments: Any, **fields: Any) -> BlobFacts:
         if next(failures, None) is not None:
-            raise BlobsUnavailable("away")
+            raise problem("away")
         return put(*arguments, **fields)
 
     monkeypatch.setattr(bench.blobs, "put", away_at_first)
@@ -351,12 +352,15 @@ def test_files_that_stay_away_bring_the_job_back_to_the_line(bench: Bench, monke
     assert bench.work().state is JobState.QUEUED
 
 
-def test_a_preview_that_cannot_be_stored_is_left_out(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("problem", [BlobsUnavailable, StoreUnavailable])
+def test_a_preview_that_cannot_be_stored_is_left_out(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, problem: type[Exception]
+) -> None:
     put = bench.blobs.put
 
     def no_previews(pieces: Any, content_type: str, **fields: Any) -> BlobFacts:
         if fields["keep_seconds"] == attempt.PREVIEW_KEEP_SECONDS:
-            raise BlobsUnavailable("away")
+            raise problem("away")
         return put(pieces, content_type, **fields)
 
     monkeypatch.setattr(bench.blobs, "put", no_previews)

@@ -41,6 +41,7 @@ PREVIEW_KEEP_SECONDS, PREVIEW_SECONDS_BETWEEN = 300.0, 0.25
 RETRY_SECONDS = 0.2
 # A bucket that is down or full is waited for; what minutes of work made is not thrown away.
 BLOBS_RETRY_SECONDS, BLOBS_PATIENCE_SECONDS = 1.0, 600.0
+AWAY = (BlobsUnavailable, StoreUnavailable)  # bytes of a file are in a folder or a bucket, facts about it in the store
 BROKEN = Failure("internal_server_error", "the edit failed; the server's log says why")
 UNCHECKED = "no safety checker is installed: the pictures were not checked"
 FLAGGED = "the safety checker flagged a picture; it is shown black"
@@ -223,7 +224,7 @@ class Attempt:
                 facts: dict[str, Any] = {"step": progress.steps_done, "of": progress.steps_total}
                 if self._job.wants_previews and step_began - previewed >= PREVIEW_SECONDS_BETWEEN:
                     previewed = step_began
-                    with contextlib.suppress(BlobsUnavailable):  # the edit can do without it
+                    with contextlib.suppress(*AWAY):  # the edit can do without it
                         facts["preview"] = self._preview(request, progress)
                         self._measure(PREVIEW_SECONDS, time.monotonic() - step_began)
                     step_began = time.monotonic()
@@ -285,7 +286,7 @@ class Attempt:
         while True:
             try:
                 return call()
-            except BlobsUnavailable as problem:
+            except AWAY as problem:
                 if time.monotonic() > until:
                     raise HandedBack from problem
                 logger.warning("%s; trying again", problem)
