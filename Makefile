@@ -59,14 +59,22 @@ demo: $(STAMPS)/engine ## edit a real photograph and write the picture to out/
 serve: $(STAMPS)/serve ## serve the API with the mini model
 	$(BIN)/python -m hidream_edit serve
 
+# A process per core, each with files of its own, and torch with a thread in each. Order of the files: tests/conftest.py.
+WORKERS ?= logical
+ALL_TESTS := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) --maxprocesses 8 --dist loadfile --no-loadscope-reorder
+
 .PHONY: test
-test: setup $(STAMPS)/js $(STAMPS)/browser $(STAMPS)/fal-client-0.5.0 ## all tests
-	$(BIN)/python -m pytest
+test: setup $(STAMPS)/js $(STAMPS)/browser $(STAMPS)/fal-client-0.5.0 ## all tests, WORKERS=n of them at a time
+	$(ALL_TESTS)
+
+.PHONY: test-install
+test-install: setup ## wheel and sdist into empty environments by pip and its index, and the main jobs from there; minutes
+	$(BIN)/python -m pytest -m installs tests/package
 
 # Apart from `make test`: under the tracer a thread out of thousands dies while it starts, and the tests start thousands.
 .PHONY: coverage
 coverage: setup $(STAMPS)/js $(STAMPS)/browser $(STAMPS)/fal-client-0.5.0 ## all tests, and which lines they reach; at least 90 %
-	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
+	$(ALL_TESTS) --cov --cov-report=term:skip-covered
 
 .PHONY: train-mini
 train-mini: setup ## train the mini model from nothing, or go on with it; hours, resumable

@@ -16,6 +16,22 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
+# Files that take longest begin first, so that no process ends long after the others: `make test` runs a file in each.
+LONGEST = (
+    "test_random_histories.py",
+    "test_mini_model.py",
+    "test_whole_run.py",
+    "test_durability.py",
+    "test_guides.py",
+)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if hasattr(config, "workerinput"):
+        order = {name: place for place, name in enumerate(LONGEST)}
+        items.sort(key=lambda item: order.get(item.path.name, len(order)))
+
+
 # Keys as clients send them, and addresses that carry a secret.
 SECRET = re.compile(
     r"[0-9a-f]{16}:[A-Za-z0-9_-]{40}|[?&](token|fal_jwt_token|secret)=[^&\s]|(Bearer|Key) [0-9A-Za-z]{8}"

