@@ -161,7 +161,7 @@ class Engine:
             raise DeviceUnavailable("float8 is for edits on one device: leave it off, or name one device")
         if isinstance(memory, Arrangement):
             raise InputInvalid("several devices take an amount of memory, not an arrangement", field="memory")
-        taken = taken.without("one_by_one")  # branches are what the devices share out
+        taken = taken.without("one_by_one", "ahead")  # branches are what the devices share out
         # The other ranks load while this one does.
         group = Group(
             devices,
@@ -277,7 +277,7 @@ class Engine:
             state = self._with_image_started(state, state.image_index + 1)
         schedule = self._schedule(state.step_count)
         refine_from = refine_start(state.step_count, state.settings.refine_strength)
-        stage = self._stage(state.settings, refine=state.step >= refine_from)
+        stage = self._stage(state.settings, schedule.timesteps, refine=state.step >= refine_from)
         with self._exact(), self._products.turned(on=state.float8):
             solver, source_latents = state.solver.to(self._device), state.source_latents.to(self._device)
             if state.settings.quality is Quality.EXACT:
@@ -363,7 +363,7 @@ class Engine:
         kept_on = torch.device("cpu") if self.plan.texts_go_to_the_host else self._device
         return self._texts.get(text, encode)
 
-    def _stage(self, settings: EditSettings, *, refine: bool) -> Stage:
+    def _stage(self, settings: EditSettings, timesteps: tuple[float, ...], *, refine: bool) -> Stage:
         prompts = self._prompts_run(settings)
         guidance = Guidance(settings.guidance_scale, settings.image_guidance_scale, settings.normed_guidance)
 
@@ -379,10 +379,12 @@ class Engine:
                 if refine:
                     if self._refine_transformer is None:
                         raise ValueError("settle() lets no refine stage pass without a model for it")
-                    return refine_stage(self._refine_transformer, embeddings, guidance_scale=guidance.scale)
-                return edit_stage(transformer, embeddings, guidance)
+                    return refine_stage(
+                        self._refine_transformer, embeddings, guidance_scale=guidance.scale, timesteps=timesteps
+                    )
+                return edit_stage(transformer, embeddings, guidance, timesteps)
 
-        return self._stages.get((prompts, guidance, refine), make)
+        return self._stages.get((prompts, guidance, refine, timesteps), make)
 
     def _is_recognised(self, prompt: str) -> bool:
         vocabulary = self.model.vocabulary

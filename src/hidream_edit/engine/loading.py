@@ -139,6 +139,8 @@ def load_model(
     progress("checking the files")
     found = _check(source)
     plan = _planned(_sizes(found, dtype), device, memory)
+    if plan.streamed:
+        measures = measures.without("ahead")  # it asks blocks for their weights out of turn
     if not plan.everything_is_resident:
         progress(f"memory plan\n{plan.table()}")
 

@@ -13,7 +13,7 @@ def measures_for(device: torch.device, dtype: torch.dtype) -> Measures:
     """All that were shown to help on this kind of device, or that cannot cost anything there.
 
     ``compiled`` is not among them: on a CPU it needs a C++ compiler and more time than an edit, and on a GPU it has not
-    been measured yet.
+    been measured yet. Nor is ``ahead``: what streams through the device cannot have it, and plans give the same bits.
     """
     on_cpu = device.type == "cpu"
     return Measures(

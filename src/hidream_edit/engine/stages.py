@@ -19,7 +19,7 @@ from hidream_edit.engine.guidance import (
     refine_branches,
 )
 from hidream_edit.engine.model.denoiser import Denoiser
-from hidream_edit.engine.model.transformer import TextTokens
+from hidream_edit.engine.model.transformer import Modulations, TextTokens
 from hidream_edit.engine.text_encoders import PromptEmbeddings
 
 Combine = Callable[[Mapping[Branch, Tensor]], Tensor]
@@ -31,6 +31,7 @@ class Batch(NamedTuple):
     branches: tuple[Branch, ...]
     text: TextTokens  # one row per branch
     pooled: Tensor  # (branches, width)
+    modulations: Mapping[float, Modulations] | None = None  # by model time, where they were made ahead
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,14 @@ class Stage:
         for batch in self.batches:
             canvas = self._canvas(batch.branches, latents, source_latents)
             timesteps = torch.full((len(batch.branches),), timestep, device=latents.device)
-            output = self.transformer(canvas, timesteps, batch.text, batch.pooled, noise_columns=latents.shape[-1])
+            output = self.transformer(
+                canvas,
+                timesteps,
+                batch.text,
+                batch.pooled,
+                noise_columns=latents.shape[-1],
+                modulations=None if batch.modulations is None else batch.modulations[timestep],
+            )
             velocities |= zip(batch.branches, (-output).tensor_split(len(batch.branches)), strict=True)
         return velocities
 
@@ -68,19 +76,28 @@ class Stage:
         return torch.cat((canvas, torch.cat(seen)), dim=-1)
 
 
-def edit_stage(transformer: Denoiser, embeddings: Mapping[Words, PromptEmbeddings], guidance: Guidance) -> Stage:
-    """The stage that sees the source."""
+def edit_stage(
+    transformer: Denoiser,
+    embeddings: Mapping[Words, PromptEmbeddings],
+    guidance: Guidance,
+    timesteps: tuple[float, ...],
+) -> Stage:
+    """The stage that sees the source, at any of ``timesteps``."""
     branches = edit_branches(guidance, with_dead=not transformer.measures.dead_branches)
     return Stage(
         transformer,
-        _batches(transformer, branches, embeddings),
+        _batches(transformer, branches, embeddings, timesteps),
         on_double_canvas=True,
         combine=lambda velocities: guide_branches(velocities, guidance),
     )
 
 
 def refine_stage(
-    transformer: Denoiser, embeddings: Mapping[Words, PromptEmbeddings], *, guidance_scale: float
+    transformer: Denoiser,
+    embeddings: Mapping[Words, PromptEmbeddings],
+    *,
+    guidance_scale: float,
+    timesteps: tuple[float, ...],
 ) -> Stage:
     """The tail that sees the picture alone; image guidance and the norm are not used in it."""
     branches = refine_branches(guidance_scale)
@@ -91,19 +108,37 @@ def refine_stage(
         negative, target = (velocities[branch] for branch in branches)
         return guide_refinement(negative, target, guidance_scale=guidance_scale)
 
-    return Stage(transformer, _batches(transformer, branches, embeddings), on_double_canvas=False, combine=combine)
+    return Stage(
+        transformer, _batches(transformer, branches, embeddings, timesteps), on_double_canvas=False, combine=combine
+    )
 
 
 def _batches(
-    transformer: Denoiser, branches: tuple[Branch, ...], embeddings: Mapping[Words, PromptEmbeddings]
+    transformer: Denoiser,
+    branches: tuple[Branch, ...],
+    embeddings: Mapping[Words, PromptEmbeddings],
+    timesteps: tuple[float, ...],
 ) -> tuple[Batch, ...]:
     """All branches at once, or one at a time."""
     together = [(branch,) for branch in branches] if transformer.measures.one_by_one else [branches]
-    return tuple(_batch(transformer, some, embeddings) for some in together)
+    return tuple(_batch(transformer, some, embeddings, timesteps) for some in together)
 
 
-def _batch(transformer: Denoiser, branches: tuple[Branch, ...], embeddings: Mapping[Words, PromptEmbeddings]) -> Batch:
+def _batch(
+    transformer: Denoiser,
+    branches: tuple[Branch, ...],
+    embeddings: Mapping[Words, PromptEmbeddings],
+    timesteps: tuple[float, ...],
+) -> Batch:
     read = [embeddings[branch.words] for branch in branches]
     t5 = torch.cat([words.t5 for words in read])
     llama = torch.cat([words.llama for words in read], dim=1)
-    return Batch(branches, transformer.project_text(t5, llama), torch.cat([words.pooled for words in read]))
+    pooled = torch.cat([words.pooled for words in read])
+    text = transformer.project_text(t5, llama)
+    if not transformer.measures.ahead:
+        return Batch(branches, text, pooled)
+    count = len(branches)
+    times = torch.tensor(timesteps, device=pooled.device).repeat_interleave(count)
+    table = transformer.modulations(times, pooled.repeat(len(timesteps), 1))
+    at = {time: table.rows(index * count, count) for index, time in enumerate(timesteps)}
+    return Batch(branches, text, pooled, at)

@@ -66,7 +66,13 @@ class DoubleStreamBlock(nn.Module):
         return layout.image_tokens
 
     def forward(
-        self, tokens: Tensor, own_text: Tensor, conditioning: Tensor, layout: Layout, wanted: int | None = None
+        self,
+        tokens: Tensor,
+        own_text: Tensor,
+        conditioning: Tensor,
+        layout: Layout,
+        wanted: int | None = None,
+        modulation: Tensor | None = None,
     ) -> Tensor:
         """The first ``wanted`` tokens, one block later; by default all of them and the block's own text.
 
@@ -76,8 +82,10 @@ class DoubleStreamBlock(nn.Module):
             conditioning: (batch, width).
             layout: where the tokens are.
             wanted: no fewer than the image tokens.
+            modulation: what this block makes of the conditioning (batch, 12·width), where that is known already.
         """
-        chunks = self.adaLN_modulation(conditioning)[:, None].chunk(12, dim=-1)
+        modulation = self.adaLN_modulation(conditioning) if modulation is None else modulation
+        chunks = modulation[:, None].chunk(12, dim=-1)
         of_image, of_text = Modulation(*chunks[:6]), Modulation(*chunks[6:])
         image, evolving = tokens[:, : layout.image_tokens], tokens[:, layout.image_tokens :]
         text = joined(evolving, own_text)
@@ -126,10 +134,17 @@ class SingleStreamBlock(nn.Module):
         return 0
 
     def forward(
-        self, tokens: Tensor, own_text: Tensor, conditioning: Tensor, layout: Layout, wanted: int | None = None
+        self,
+        tokens: Tensor,
+        own_text: Tensor,
+        conditioning: Tensor,
+        layout: Layout,
+        wanted: int | None = None,
+        modulation: Tensor | None = None,
     ) -> Tensor:
         """As `DoubleStreamBlock.forward`; ``wanted`` may be any number of tokens."""
-        of_all = Modulation(*self.adaLN_modulation(conditioning)[:, None].chunk(6, dim=-1))
+        modulation = self.adaLN_modulation(conditioning) if modulation is None else modulation
+        of_all = Modulation(*modulation[:, None].chunk(6, dim=-1))
         tokens = joined(tokens, own_text)
 
         query, key, value = self.attn1.project(

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from hidream_edit.engine.model.config import TransformerConfig
 from hidream_edit.engine.model.measures import Measures
-from hidream_edit.engine.model.transformer import TextTokens
+from hidream_edit.engine.model.transformer import Modulations, TextTokens
 
 
 class Denoiser(Protocol):
@@ -22,6 +22,15 @@ class Denoiser(Protocol):
 
     def project_text(self, t5: Tensor, llama: Tensor) -> TextTokens: ...
 
+    def modulations(self, timesteps: Tensor, pooled: Tensor) -> Modulations: ...
+
     def __call__(
-        self, canvas: Tensor, timesteps: Tensor, text: TextTokens, pooled: Tensor, *, noise_columns: int | None = None
+        self,
+        canvas: Tensor,
+        timesteps: Tensor,
+        text: TextTokens,
+        pooled: Tensor,
+        *,
+        noise_columns: int | None = None,
+        modulations: Modulations | None = None,
     ) -> Tensor: ...

@@ -90,7 +90,8 @@ class FinalLayer(nn.Module):
         self.adaLN_modulation = modulation_layer(width, 2)
         self.linear = Linear(width, outputs)
 
-    def forward(self, tokens: Tensor, conditioning: Tensor) -> Tensor:
-        shift, scale = self.adaLN_modulation(conditioning)[:, None].chunk(2, dim=-1)
+    def forward(self, tokens: Tensor, conditioning: Tensor, modulation: Tensor | None = None) -> Tensor:
+        modulation = self.adaLN_modulation(conditioning) if modulation is None else modulation
+        shift, scale = modulation[:, None].chunk(2, dim=-1)
         patches: Tensor = self.linear(modulated(tokens, shift, scale))
         return patches

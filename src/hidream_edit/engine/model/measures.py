@@ -15,6 +15,7 @@ class Measures:
     trims: bool = False  # rows that nobody reads are left out (model.md 13.1)
     one_pad: bool = False  # equal pads are computed once (model.md 6.1)
     dead_branches: bool = False  # branches that the scales cancel are left out (model.md 8)
+    ahead: bool = False  # what noise levels do to the blocks, for all steps of an edit in one product (model.md 13.1)
     one_by_one: bool = False  # branches one after the other: a third of the memory, and it stays in the cache
     fused: bool = False  # Q, K and V as one product, W1 and W3 as another (model.md 14.2)
     grouped: bool = False  # all experts in one product, without waiting for the host (model.md 14)

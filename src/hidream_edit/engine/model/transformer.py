@@ -57,12 +57,26 @@ class Geometry(NamedTuple):
         return self.rows * self.noise_columns
 
 
+class Modulations(NamedTuple):
+    """What noise levels and pooled texts lead to, a row for each: (rows, …)."""
+
+    conditioning: Tensor
+    blocks: tuple[Tensor, ...]
+    final: Tensor
+
+    def rows(self, first: int, count: int) -> Modulations:
+        """``count`` rows from ``first`` on."""
+        some = slice(first, first + count)
+        return Modulations(self.conditioning[some], tuple(block[some] for block in self.blocks), self.final[some])
+
+
 class Given(NamedTuple):
     """What stays the same from the first block to the last."""
 
     text: TextTokens
     conditioning: Tensor  # (batch, width)
     geometry: Geometry
+    modulations: Modulations | None = None  # where they were made ahead
 
 
 class CanvasTooLarge(ValueError):
@@ -113,7 +127,14 @@ class Transformer(nn.Module):
         )
 
     def forward(
-        self, canvas: Tensor, timesteps: Tensor, text: TextTokens, pooled: Tensor, *, noise_columns: int | None = None
+        self,
+        canvas: Tensor,
+        timesteps: Tensor,
+        text: TextTokens,
+        pooled: Tensor,
+        *,
+        noise_columns: int | None = None,
+        modulations: Modulations | None = None,
     ) -> Tensor:
         """The raw output, whose negative is the velocity.
 
@@ -123,15 +144,25 @@ class Transformer(nn.Module):
             text: one row per row of the batch.
             pooled: (batch, text_emb_dim).
             noise_columns: how many latent columns from the left are wanted; all by default.
+            modulations: those of ``timesteps`` and ``pooled``, where they are known already.
 
         Raises:
             CanvasTooLarge: the canvas does not fit the model.
         """
-        tokens, given = self.enter(canvas, timesteps, text, pooled, noise_columns=noise_columns)
+        tokens, given = self.enter(
+            canvas, timesteps, text, pooled, noise_columns=noise_columns, modulations=modulations
+        )
         return self.leave(self.run(tokens, given), given)
 
     def enter(
-        self, canvas: Tensor, timesteps: Tensor, text: TextTokens, pooled: Tensor, *, noise_columns: int | None = None
+        self,
+        canvas: Tensor,
+        timesteps: Tensor,
+        text: TextTokens,
+        pooled: Tensor,
+        *,
+        noise_columns: int | None = None,
+        modulations: Modulations | None = None,
     ) -> tuple[Tensor, Given]:
         """Tokens (batch, noise + source + pads + evolving text, width) in front of the first block.
 
@@ -142,9 +173,9 @@ class Transformer(nn.Module):
         patches = patches_of(canvas, self.config.patch_size).index_select(1, geometry.order)
         pads = geometry.layout.image_tokens - patches.shape[1]
         image = self.x_embedder(nn.functional.pad(patches, (0, 0, 0, pads)))
-        conditioning = self.t_embedder(timesteps, image.dtype) + self.p_embedder(pooled)
+        conditioning = self._conditioning(timesteps, pooled) if modulations is None else modulations.conditioning
         tokens = torch.cat((image, text.t5, text.llama[-1]), dim=1)
-        return tokens, Given(text, conditioning, geometry)
+        return tokens, Given(text, conditioning, geometry, modulations)
 
     def run(self, tokens: Tensor, given: Given, first: int = 0, last: int | None = None) -> Tensor:
         """The tokens behind block ``last``, which is not run, from those in front of block ``first``.
@@ -156,7 +187,10 @@ class Transformer(nn.Module):
             is_last = index == len(blocks) - 1
             wanted = given.geometry.noise_tokens if is_last else tokens.shape[1]
             computed = self.computed(index, given.geometry, tokens.shape[1])
-            behind = blocks[index](tokens, given.text.llama[index], given.conditioning, given.geometry.layout, computed)
+            modulation = None if given.modulations is None else given.modulations.blocks[index]
+            behind = blocks[index](
+                tokens, given.text.llama[index], given.conditioning, given.geometry.layout, computed, modulation
+            )
             tokens = behind[:, :wanted]
         return tokens
 
@@ -172,8 +206,19 @@ class Transformer(nn.Module):
     def leave(self, tokens: Tensor, given: Given) -> Tensor:
         """The output (batch, channels, rows, noise columns) from the tokens behind the last block."""
         geometry = given.geometry
-        patches = self.final_layer(tokens[:, : geometry.noise_tokens], given.conditioning)
+        modulation = None if given.modulations is None else given.modulations.final
+        patches = self.final_layer(tokens[:, : geometry.noise_tokens], given.conditioning, modulation)
         return picture_of(patches, geometry.rows, geometry.noise_columns, self.config.patch_size)
+
+    def modulations(self, timesteps: Tensor, pooled: Tensor) -> Modulations:
+        """Of each noise level (rows,) with its pooled text (rows, text_emb_dim), in one product per block."""
+        conditioning = self._conditioning(timesteps, pooled)
+        blocks = tuple(block.adaLN_modulation(conditioning) for block in self.blocks)
+        return Modulations(conditioning, blocks, self.final_layer.adaLN_modulation(conditioning))
+
+    def _conditioning(self, timesteps: Tensor, pooled: Tensor) -> Tensor:
+        conditioning: Tensor = self.t_embedder(timesteps, pooled.dtype) + self.p_embedder(pooled)
+        return conditioning
 
     def _geometry(self, canvas: Tensor, text: TextTokens, noise_columns: int | None) -> Geometry:
         patch = self.config.patch_size

@@ -21,7 +21,7 @@ from hidream_edit.engine.loading import ModelSource
 from hidream_edit.engine.memory.activations import STAGES_KEPT
 from hidream_edit.engine.model.config import TransformerConfig
 from hidream_edit.engine.model.measures import Measures
-from hidream_edit.engine.model.transformer import TextTokens, Transformer
+from hidream_edit.engine.model.transformer import Modulations, TextTokens, Transformer
 from hidream_edit.engine.parallel import mesh
 from hidream_edit.engine.parallel.links import World, check_is_free
 from hidream_edit.engine.parallel.meeting import MeetingFolder, meeting_place
@@ -295,14 +295,26 @@ class GroupTransformer:
         """See `Transformer.project_text`; on rank 0 alone, since it is done once per stage."""
         return self._here.project_text(t5, llama)
 
+    def modulations(self, timesteps: Tensor, pooled: Tensor) -> Modulations:
+        """See `Transformer.modulations`."""
+        return self._here.modulations(timesteps, pooled)
+
     def __call__(
-        self, canvas: Tensor, timesteps: Tensor, text: TextTokens, pooled: Tensor, *, noise_columns: int | None = None
+        self,
+        canvas: Tensor,
+        timesteps: Tensor,
+        text: TextTokens,
+        pooled: Tensor,
+        *,
+        noise_columns: int | None = None,
+        modulations: Modulations | None = None,
     ) -> Tensor:
-        """See `Transformer.forward`.
+        """See `Transformer.forward`; each rank makes its modulations by itself.
 
         Raises:
             GroupLost: a rank is gone, or does not answer.
         """
+        del modulations
         wanted = canvas.shape[-1] if noise_columns is None else noise_columns
         noise_tokens = canvas.shape[-2] * wanted // self.config.patch_size**2
         if min(noise_tokens, text.t5.shape[1], text.llama[0].shape[1]) < len(self._group.devices):
