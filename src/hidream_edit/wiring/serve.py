@@ -39,6 +39,7 @@ from hidream_edit.webhooks.sender import WebhookSender
 from hidream_edit.webhooks.signing import key_set
 from hidream_edit.wiring.dev_tls import existing
 from hidream_edit.wiring.server_parts import ServerParts, open_parts, read_secret, read_webhook_key
+from hidream_edit.wiring.threads import threads_of_runner
 from hidream_edit.wiring.tracing import open_tracer
 
 logger = logging.getLogger(__name__)
@@ -145,7 +146,9 @@ async def _serve(
     supervisor = None
     if runner_commands:
         supervisor = Supervisors(
-            Supervisor(command, environment=_private(settings) | _own_port(index))
+            Supervisor(
+                command, environment=_private(settings) | _own_port(index) | threads_of_runner(len(runner_commands))
+            )
             for index, command in enumerate(runner_commands)
         )
     draining = asyncio.Event()
