@@ -13,6 +13,7 @@ from hidream_edit.domain.picture import Picture
 from hidream_edit.engine.engine import Engine
 from hidream_edit.engine.guidance import Guidance, edit_branches
 from hidream_edit.engine.measures import measures_for
+from hidream_edit.engine.model.experts import MixtureOfExperts
 from hidream_edit.engine.model.measures import PLAIN, Measures
 from hidream_edit.engine.model.rebuilding import grouped_products_work
 from hidream_edit.engine.state import EditState
@@ -132,3 +133,19 @@ def test_a_compiled_block_has_no_break_and_no_second_compilation_for_another_ste
     edited(engine, picture, edit_instruction="another one", num_inference_steps=7)
     assert 0 < first == seen.frame_count
     torch._dynamo.reset()
+
+
+@pytest.mark.parametrize("count", [1, 63, 64, 65, 512, 513, 1100])
+def test_an_expert_meets_a_few_numbers_of_rows_only(count: int) -> None:
+    experts = MixtureOfExperts(16, 2, 1)
+    for weight in experts.parameters():
+        torch.nn.init.normal_(weight, std=0.1, generator=torch.Generator().manual_seed(0))
+    tokens = torch.randn(1, count, 16, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        whole = experts(tokens)
+        experts.by_onednn = True  # the pieces alone: the products of the experts stay plain
+        seen: list[int] = []
+        for expert in experts.experts:
+            expert.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
+        assert torch.allclose(experts(tokens), whole, atol=1e-5)
+    assert all(rows <= 512 and rows % 64 == 0 for rows in seen)

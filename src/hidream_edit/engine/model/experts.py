@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hidream_edit.engine.model.config import feed_forward_width
 from hidream_edit.engine.model.products import Linear, product, product_times
+
+ROWS_AT_ONCE, ROWS_MULTIPLE = 512, 64
 
 
 class FeedForward(nn.Module):
@@ -50,6 +54,8 @@ class Gate(nn.Module):
 class MixtureOfExperts(nn.Module):
     """Σ p_e·E_e(x) over the chosen experts, plus an expert that every token shares. No token is ever dropped."""
 
+    by_onednn = False
+
     def __init__(self, width: int, expert_count: int, active_count: int) -> None:
         super().__init__()
         self.shared_experts = FeedForward(width, 2 * width)
@@ -65,6 +71,21 @@ class MixtureOfExperts(nn.Module):
             rows, places = torch.nonzero(chosen == index, as_tuple=True)
             if len(rows) == 0:
                 continue
+            weights = probabilities[rows, places, None]
             # A token meets an expert at most once, so no row is written twice and the sum has one order.
-            mixed.index_add_(0, rows, expert(flat.index_select(0, rows)) * probabilities[rows, places, None])
+            for some, its_weights, padding in self._pieces(rows, weights):
+                fed = expert(flat.index_select(0, F.pad(some, (0, padding))))
+                mixed.index_add_(0, some, fed[: len(some)] * its_weights)
         return mixed.view_as(tokens)
+
+    def _pieces(self, rows: Tensor, weights: Tensor) -> Iterator[tuple[Tensor, Tensor, int]]:
+        """The rows of an expert, their weights, and how many rows to add that nobody reads.
+
+        oneDNN makes and keeps a kernel for each number of rows, about a millisecond and a megabyte; an expert has
+        another number in every step. So it gets pieces of a few sizes.
+        """
+        if not self.by_onednn:
+            yield rows, weights, 0
+            return
+        for some, its_weights in zip(torch.split(rows, ROWS_AT_ONCE), torch.split(weights, ROWS_AT_ONCE), strict=True):
+            yield some, its_weights, -len(some) % ROWS_MULTIPLE

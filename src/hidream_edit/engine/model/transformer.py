@@ -19,6 +19,7 @@ from hidream_edit.engine.model.embedders import (
     PooledEmbedder,
     TimestepEmbedder,
 )
+from hidream_edit.engine.model.experts import MixtureOfExperts
 from hidream_edit.engine.model.measures import PLAIN, Measures
 from hidream_edit.engine.model.patches import left_first, patches_of, picture_of
 from hidream_edit.engine.model.product_attention import attend_by_products
@@ -108,7 +109,7 @@ class Transformer(nn.Module):
         )
         self.final_layer = FinalLayer(width, patch_channels)
         for module in self.modules():
-            if isinstance(module, Linear):
+            if isinstance(module, (Linear, MixtureOfExperts)):
                 module.by_onednn = measures.onednn
 
     @property
