@@ -74,8 +74,8 @@ class MixtureOfExperts(nn.Module):
             weights = probabilities[rows, places, None]
             # A token meets an expert at most once, so no row is written twice and the sum has one order.
             for some, its_weights, padding in self._pieces(rows, weights):
-                fed = expert(flat.index_select(0, F.pad(some, (0, padding))))
-                mixed.index_add_(0, some, fed[: len(some)] * its_weights)
+                read = F.pad(some, (0, padding))
+                mixed.index_add_(0, some, expert(flat.index_select(0, read))[: len(some)] * its_weights)
         return mixed.view_as(tokens)
 
     def _pieces(self, rows: Tensor, weights: Tensor) -> Iterator[tuple[Tensor, Tensor, int]]:
