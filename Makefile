@@ -118,6 +118,10 @@ bench-trace: setup ## where a served edit spends its time: a table and two pictu
 bench-engine: setup ## the engine beside the published way: seconds, memory, floor, growth; half an hour, onto docs/performance.md
 	$(BIN)/python -W ignore -m benchmarks.engine $(BENCH)
 
+.PHONY: bench-loading
+bench-loading: setup ## seconds from a model folder to an engine, with and without the system's cache; BENCH="--model FOLDER"
+	$(BIN)/python -W ignore benchmarks/loading.py $(BENCH)
+
 .PHONY: benchmark-gpu
 benchmark-gpu: setup ## one denoising step at the real size, beside the library's class; needs a CUDA device with 140 GB
 	$(BIN)/python -W ignore benchmarks/transformer_step.py
