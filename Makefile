@@ -106,9 +106,17 @@ bench-api: setup $(STAMPS)/peers ## latency and throughput of the API with an en
 bench-engine: setup ## the engine beside the published way: seconds, memory, floor, growth; half an hour, onto docs/performance.md
 	$(BIN)/python -W ignore -m benchmarks.engine $(BENCH)
 
+.PHONY: bench-trace
+bench-trace: setup ## where a served edit spends its time: a table and two pictures in docs/performance.md
+	PYTHONPATH=. $(BIN)/python -W ignore -m benchmarks.served
+
 .PHONY: benchmark-gpu
 benchmark-gpu: setup ## one denoising step at the real size, beside the library's class; needs a CUDA device with 140 GB
 	$(BIN)/python -W ignore benchmarks/transformer_step.py
+
+.PHONY: bench-quality
+bench-quality: setup ## what balanced and turbo bring and cost, each measure alone too: mini model and recorded runs
+	PYTHONPATH=. $(BIN)/python -W ignore benchmarks/quality.py
 
 .PHONY: reference
 reference: setup ## write docs/reference from the code; a test holds them together
@@ -126,6 +134,10 @@ docs: $(STAMPS)/docs ## build the documentation as a site that asks no other hos
 .PHONY: benchmark-memory
 benchmark-memory: setup ## peaks of the real size in 24 and 16 GB against the plan, random weights; needs a CUDA device and 64 GB
 	PYTHONPATH=. $(BIN)/python -W ignore benchmarks/memory.py
+
+.PHONY: bench-parallel
+bench-parallel: setup ## a denoising step on several devices together and on one alone; needs two CUDA devices, or BENCH=--small
+	$(BIN)/python -W ignore benchmarks/parallel.py $(BENCH)
 
 .PHONY: lint
 lint: setup

@@ -1,10 +1,12 @@
 """One denoising step of the real configuration with random weights, ours beside the library's class.
 
     make benchmark-gpu                                       on a machine with a large GPU: 768x768, bf16, 3 steps
-    python benchmarks/transformer_step.py --tiny             the same script on a small configuration, to try it out
+    python benchmarks/transformer_step.py --size mid         the same on any CPU, in float32 on one thread
 
 Both classes hold the very same tensors, so memory is counted once and results can be compared. Both are compared with
 ours in float32, where that fits, by the rule of model.md 15: in bf16 our error may be 1.5 times the library's at most.
+Then each measure is switched off and each kernel of attention is tried, all in the same run; what pays is then made
+the default in hidream_edit/engine/measures.py.
 Prints one JSON object; whoever runs it puts the numbers into benchmarks/LOG.md.
 """
 
@@ -14,15 +16,20 @@ import argparse
 import json
 import platform
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from diffusers import HiDreamImageTransformer2DModel
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from hidream_edit.engine.guidance import Velocities, guide
+from hidream_edit.engine.measures import measures_for
 from hidream_edit.engine.model.config import TransformerConfig
+from hidream_edit.engine.model.measures import PLAIN, Measures
+from hidream_edit.engine.model.rebuilding import rebuild
 from hidream_edit.engine.model.transformer import TextTokens, Transformer
 
 REAL = TransformerConfig(
@@ -57,6 +64,16 @@ TINY = TransformerConfig(
     max_resolution=(16, 32),
     llama_layers=(0, 1, 1, 1),
 )
+MID = replace(
+    REAL,
+    num_layers=2,
+    num_single_layers=4,
+    num_attention_heads=4,
+    caption_channels=(256, 256),
+    text_emb_dim=256,
+    llama_layers=(0, 1, 2, 3, 3, 3),
+)
+CONFIGURATIONS = {"real": REAL, "mid": MID, "tiny": TINY}
 BRANCHES, TEXT_ROWS, STEPS = 3, 128, 3
 ERROR_RATIO_MAX = 1.5
 WEIGHT_STD = 0.02
@@ -91,12 +108,12 @@ def random_weights(config: TransformerConfig, device: torch.device, dtype: torch
     return weights
 
 
-def ours(config: TransformerConfig, weights: dict[str, Tensor]) -> Transformer:
-    """Our class over the given tensors, without copying them."""
+def ours(config: TransformerConfig, weights: dict[str, Tensor], measures: Measures = PLAIN) -> Transformer:
+    """Our class over the given tensors; only fused layers copy them."""
     with torch.device("meta"):
-        model = Transformer(config)
+        model = Transformer(config, measures)
     model.load_state_dict(weights, assign=True)
-    return model.eval()
+    return rebuild(model.eval().requires_grad_(False))
 
 
 def theirs(config: TransformerConfig, weights: dict[str, Tensor]) -> Any:
@@ -114,8 +131,13 @@ def theirs(config: TransformerConfig, weights: dict[str, Tensor]) -> Any:
 
 def step_of_ours(model: Transformer, inputs: Inputs, text: TextTokens) -> Tensor:
     """Velocity of one guided step."""
-    velocities = -model(inputs.canvas, inputs.timesteps, text, inputs.pooled)
-    return guided(velocities)
+    noise_columns = inputs.canvas.shape[-1] // 2
+    rows = [[index] for index in range(BRANCHES)] if model.measures.one_by_one else [list(range(BRANCHES))]
+    velocities = []
+    for some in rows:
+        given = inputs.canvas[some], inputs.timesteps[some], text.rows(some), inputs.pooled[some]
+        velocities.append(-model(*given, noise_columns=noise_columns))
+    return guided(torch.cat(velocities))
 
 
 def step_of_theirs(model: Any, inputs: Inputs) -> Tensor:
@@ -127,7 +149,7 @@ def step_of_theirs(model: Any, inputs: Inputs) -> Tensor:
         pooled_embeds=inputs.pooled,
         return_dict=False,
     )[0]
-    return guided(-output)
+    return guided(-output[..., : inputs.canvas.shape[-1] // 2])
 
 
 def guided(velocities: Tensor) -> Tensor:
@@ -139,11 +161,66 @@ def timed(step: Any, device: torch.device) -> tuple[Tensor, list[float]]:
     result, seconds = step(), []
     for _ in range(STEPS):
         _wait(device)
-        began = time.perf_counter()
+        began = _clock(device)
         result = step()
         _wait(device)
-        seconds.append(round(time.perf_counter() - began, 4))
+        seconds.append(round(_clock(device) - began, 4))
     return result, seconds
+
+
+def each_measure(
+    config: TransformerConfig, weights: dict[str, Tensor], inputs: Inputs, truth: Tensor
+) -> dict[str, Any]:
+    """Seconds per step with the defaults of this device, with each of them off, compiled, and recorded as one graph."""
+    device = inputs.canvas.device
+    default = measures_for(device, inputs.canvas.dtype)
+    tried = {"defaults": default, "plain": PLAIN}
+    tried |= {f"without {name}": default.without(name) for name in Measures.names() if getattr(default, name)}
+    if device.type == "cuda":
+        tried["compiled"] = replace(default, compiled=True)
+    report: dict[str, Any] = {}
+    for name, measures in tried.items():
+        model = ours(config, weights, measures)
+        text = model.project_text(inputs.t5, inputs.llama)
+        _peak(device)
+        result, seconds = timed(lambda model=model, text=text: step_of_ours(model, inputs, text), device)
+        report[name] = {"seconds": seconds, "peak GiB": _peak(device)}
+        report[name]["relative error"] = relative_error(result, truth)
+        if name == "compiled":
+            report["compiled and recorded as a graph"] = {
+                "seconds": recorded(lambda model=model, text=text: step_of_ours(model, inputs, text), device)
+            }
+    return report
+
+
+def recorded(step: Any, device: torch.device) -> list[float]:
+    """Seconds per replay of a step recorded as a CUDA graph."""
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        step()
+    return timed(lambda: graph.replay(), device)[1]
+
+
+def each_attention(config: TransformerConfig, device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
+    """Seconds of one block's attention by every kernel that PyTorch has for it."""
+    tokens = config.max_tokens + 3 * TEXT_ROWS
+    shape = (BRANCHES, config.num_attention_heads, tokens, config.attention_head_dim)
+    query, key, value = (torch.randn(shape, device=device, dtype=dtype) for _ in range(3))
+    report: dict[str, Any] = {}
+    for name, backend in SDPBackend.__members__.items():
+        if name in ("ERROR", "OVERRIDEABLE", "MATH"):
+            continue
+        try:
+            with sdpa_kernel(backend):
+                report[name] = timed(lambda: F.scaled_dot_product_attention(query, key, value), device)[1]
+        except RuntimeError as unavailable:
+            report[name] = str(unavailable).splitlines()[0]
+    return report
+
+
+def _clock(device: torch.device) -> float:
+    """Seconds; on a CPU those that it worked for this process, since other work may share it."""
+    return time.perf_counter() if device.type == "cuda" else time.process_time()
 
 
 def _wait(device: torch.device) -> None:
@@ -168,28 +245,32 @@ def relative_error(result: Tensor, truth: Tensor) -> float:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--tiny", action="store_true", help="a small configuration, for any machine")
+    parser.add_argument("--size", choices=CONFIGURATIONS, default="real", help="tiny and mid fit any machine")
     parser.add_argument("--without-float32", action="store_true", help="skip the comparison that needs 70 GB")
     options = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if device.type == "cpu" and not options.tiny:
-        parser.error("the real configuration needs a CUDA device with 80 GB; --tiny runs anywhere")
-    config = TINY if options.tiny else REAL
+    if device.type == "cpu" and options.size == "real":
+        parser.error("the real configuration needs a CUDA device with 80 GB; --size tiny or mid run anywhere")
+    config = CONFIGURATIONS[options.size]
+    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+    if device.type == "cpu":
+        torch.set_num_threads(1)
     report: dict[str, Any] = {
         "torch": torch.__version__,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or "CPU",
-        "configuration": "tiny" if options.tiny else "real",
+        "configuration": options.size,
+        "dtype": str(dtype),
         "tokens": config.max_tokens,
         "branches": BRANCHES,
     }
     began = time.perf_counter()
-    weights = random_weights(config, device, torch.bfloat16)
+    weights = random_weights(config, device, dtype)
     _wait(device)
     report["parameters"] = sum(tensor.numel() for tensor in weights.values())
     report["seconds to build the weights"] = round(time.perf_counter() - began, 2)
     report["GiB of weights"] = round(sum(tensor.nbytes for tensor in weights.values()) / 2**30, 2)
 
-    inputs = Inputs(config, device, torch.bfloat16)
+    inputs = Inputs(config, device, dtype)
     model = ours(config, weights)
     text = model.project_text(inputs.t5, inputs.llama)
     _peak(device)
@@ -198,8 +279,9 @@ def main() -> None:
     library = theirs(config, weights)
     their_result, report["seconds per step, library"] = timed(lambda: step_of_theirs(library, inputs), device)
     report["peak GiB, library"] = _peak(device)
-    report["bf16, ours against library"] = relative_error(our_result, their_result)
-    if not options.without_float32:
+    report["ours against library"] = relative_error(our_result, their_result)
+    truth = their_result
+    if dtype is torch.bfloat16 and not options.without_float32:
         wide = {name: tensor.float() for name, tensor in weights.items()}
         exact = ours(config, wide)
         inputs = Inputs(config, device, torch.float32)
@@ -210,6 +292,9 @@ def main() -> None:
         report["bf16 error, ours"] = relative_error(our_result, truth)
         report["bf16 error, library"] = relative_error(their_result, truth)
         report["within the rule"] = report["bf16 error, ours"] <= ERROR_RATIO_MAX * report["bf16 error, library"]
+    inputs = Inputs(config, device, dtype)
+    report["each measure"] = each_measure(config, weights, inputs, truth)
+    report["each attention"] = each_attention(config, device, dtype)
     print(json.dumps(report, indent=1))
 
 

@@ -15,6 +15,7 @@ from benchmarks.plain_pipeline import PlainPipeline
 from torch import Tensor
 
 from hidream_edit.domain.edit import EditInput, Fit
+from hidream_edit.domain.quality import Quality
 from hidream_edit.engine.engine import Engine
 from hidream_edit.engine.prompts import compose_prompt
 from hidream_edit.engine.state import EditState
@@ -150,8 +151,10 @@ def _between(marks: list[float]) -> tuple[float, ...]:
 
 # The first one is what the others are compared with. EXTENSION POINT: a preset of ours is one line more; its `Preset`
 # names the argument of `Engine.load` in `when_loaded`, or the field of the request in `in_request`, and `is_exact` is
-# false for one that trades quality: `Preset(in_request={"quality": "turbo"})`.
+# false for one that trades quality for time.
 CONTESTANTS: tuple[Contestant, ...] = (
     Contestant("official", "the official method", Official, is_exact=True),
     Contestant("exact", "ours, exact", Preset(), is_exact=True),
+    Contestant("balanced", "ours, balanced", Preset(in_request={"quality": Quality.BALANCED}), is_exact=False),
+    Contestant("turbo", "ours, turbo", Preset(in_request={"quality": Quality.TURBO}), is_exact=False),
 )

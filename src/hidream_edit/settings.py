@@ -34,6 +34,13 @@ class ModelSettings(BaseSettings):
         description="`cpu`, `cuda`, `cuda:1`…",
         json_schema_extra=_unset("the GPU where there is one, else `cpu`"),
     )
+    devices: str | None = Field(
+        None,
+        description="Several devices, such as `cuda:0,cuda:1`. `edit` and `runner` do each edit on all of them; "
+        "`serve` starts a runner for each, or for as many as `HIDREAM_EDIT_SERVER_DEVICES_PER_EDIT` says. Not together "
+        "with `HIDREAM_EDIT_DEVICE`.",
+        json_schema_extra=_unset("`serve`: every CUDA device that is visible; else one device"),
+    )
     dtype: str | None = Field(
         None,
         description="`float32`, `bfloat16`, `float16`.",
@@ -43,6 +50,16 @@ class ModelSettings(BaseSettings):
         None,
         description="How much of the device's memory may be used, such as 24GB; `auto`: what is free.",
         json_schema_extra=_unset("`auto`"),
+    )
+    quality: str | None = Field(
+        None,
+        description="What edits that do not say trade for time: `exact`, `balanced` or `turbo`; see [quality]"
+        "(../concepts/quality.md).",
+        json_schema_extra=_unset("the model's own, `exact` where it has none"),
+    )
+    float8: bool = Field(
+        default=False,
+        description="Edits that are not exact multiply in float8; needs a GPU of compute capability 8.9 or newer.",
     )
 
 
@@ -216,6 +233,9 @@ class ServerSettings(BaseSettings):
         False,
         description="Files open to their owner's key and to signed addresses only, where a request says nothing else "
         "(`initial_acl`).",
+    )
+    devices_per_edit: int = Field(
+        1, ge=1, description="Devices that do one edit together; a runner is started for each that many."
     )
     keep_hours: float = Field(24.0, gt=0, description="Hours for which results can be fetched.")
     grace_seconds: float = Field(30.0, ge=0, description="Seconds that a running edit has to finish at shutdown.")

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import httpx
+import psutil
 from PIL import Image
 from tests.acceptance.conftest import APP, Process, wait_for
 from tests.engine.test_safety import write_classifier
@@ -53,6 +54,13 @@ def test_readiness_tells_loading_ready_and_draining(start: Start) -> None:
     without = start("--no-runner")
     # The other server's runner shares the data folder, so jobs of this one are worked on too.
     assert without.client.get("/health/ready").json()["status"] == "ready"
+
+
+def test_what_reads_pictures_has_started_before_the_server_says_that_it_is_ready(start: Start) -> None:
+    server = start()
+    server.wait_until_ready()
+    children = psutil.Process(server.runner_pid()).children(recursive=True)
+    assert sum("spawn_main" in " ".join(child.cmdline()) for child in children) == 2
 
 
 def test_sigterm_lets_the_running_edit_finish_and_ends_in_order(start: Start) -> None:
@@ -262,3 +270,12 @@ def test_a_runner_shows_its_health_and_its_numbers_where_it_is_given_a_port(star
     server.wait_until_ready()
     assert httpx.get(f"http://127.0.0.1:{port}/health/ready").json() == {"status": "ready"}
     assert "hidream_edit_store_seconds_bucket" in httpx.get(f"http://127.0.0.1:{port}/metrics").text
+
+
+def test_each_device_has_a_runner_of_its_own(start: Start) -> None:
+    server = start("--devices", "cpu,cpu", HIDREAM_EDIT_NULL_SECONDS_PER_STEP="0.2")
+    server.wait_until_ready()
+    requests = [server.client.post(f"/queue{APP}", json=an_input(20)).json()["request_id"] for _ in range(2)]
+    wait_for(lambda: [status(server, request_id) for request_id in requests] == ["IN_PROGRESS"] * 2)
+    server.signal()
+    assert server.process.wait(timeout=30) == 0

@@ -11,7 +11,7 @@ from tests.support.collector import Collector
 Start = Callable[..., Process]
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"  # pragma: allowlist secret
 HEADER = f"00-{TRACE}-{PARENT}-01"
-STAGES = {"fetch source", "decode", "edit", "save", "complete"}
+STAGES = {"fetch source", "decode", "edit", "encode", "store", "complete"}
 
 
 def test_server_and_runner_tell_one_trace(start: Start) -> None:
@@ -32,6 +32,27 @@ def test_server_and_runner_tell_one_trace(start: Start) -> None:
     assert {span.process for span in collector.spans if span.name in STAGES} == {"runner"}
     assert collector.one("edit").facts["hidream_edit.steps"] == 5
     assert request.seconds >= attempt.seconds > 0
+
+
+def test_the_source_of_the_next_request_is_read_while_the_device_is_busy(start: Start) -> None:
+    settings = {"OTEL_BSP_SCHEDULE_DELAY": "100", "HIDREAM_EDIT_NULL_SECONDS_PER_STEP": "0.05"}
+    with Collector() as collector:
+        server = start(OTEL_EXPORTER_OTLP_ENDPOINT=collector.url, **settings)
+        server.wait_until_ready()
+        sent = [server.client.post(f"/queue{APP}", json=an_input(steps=20)).json() for _ in range(2)]
+        wait_for(lambda: server.client.get(sent[1]["status_url"]).json()["status"] == "COMPLETED")
+        server.signal()
+        assert server.process.wait(timeout=30) == 0
+    first, second = sorted((span for span in collector.spans if span.name == "edit"), key=lambda span: span.began)
+    ahead = collector.one("read ahead")
+    assert ahead.facts["hidream_edit.request_id"] == sent[1]["request_id"]
+    assert first.began < ahead.began
+    assert ahead.began + ahead.seconds < first.began + first.seconds < second.began
+    assert {span.name for span in collector.spans if span.parent == second.parent} == STAGES - {
+        "fetch source",
+        "decode",
+    }
+    assert {span.name for span in collector.spans if span.parent == ahead.id} == {"fetch source", "decode"}
 
 
 def test_a_collector_that_is_not_there_harms_nothing(start: Start) -> None:

@@ -55,7 +55,7 @@ def test_every_option_of_the_edit_reaches_the_server(edit: Edit) -> None:
     result = edit(
         "photo.png", "make it night", "--description", "a night", "--negative-prompt", "day", "--steps", "2",
         "--seed", "5", "--guidance-scale", "2", "--image-guidance-scale", "1.5", "--num-images", "2", "-o", "n.png",
-        "--no-enable-safety-checker", "--json",
+        "--no-enable-safety-checker", "--quality", "balanced", "--json",
     )  # fmt: skip
     report = json.loads(result.stdout)
     assert [image["url"] for image in report["images"]] == ["n-1.png", "n-2.png"]
@@ -70,9 +70,11 @@ def test_every_option_of_the_edit_reaches_the_server(edit: Edit) -> None:
             "guidance_scale": 2,
             "image_guidance_scale": 1.5,
             "num_images": 2,
+            "quality": "balanced",
         }
         == settings
     )
+    assert report["quality"]["preset"] == "balanced"
     assert report["has_nsfw_concepts"] == [False, False]
     assert report["warnings"] == []
     assert report["request_id"]
@@ -156,3 +158,13 @@ def test_ctrl_c_cancels_at_the_server(slow_server: Server, tmp_path: Path) -> No
     assert running.returncode == ExitCode.STOPPED
     assert "stopped; what was finished before is kept" in printed
     assert slow_server.result(jobs[0].id).status_code == 499
+
+
+def test_an_exact_edit_reports_no_trade(edit: Edit) -> None:
+    assert json.loads(edit("photo.png", "make it night", "--json").stdout)["quality"] is None
+
+
+def test_float8_is_a_matter_of_the_engine_there(edit: Edit) -> None:
+    result = edit("photo.png", "make it night", "--float8")
+    assert result.exit_code == ExitCode.USAGE
+    assert "--float8: not together with --server" in result.stderr

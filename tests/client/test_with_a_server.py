@@ -323,3 +323,16 @@ def test_a_notebook_shows_before_and_after(client: Client) -> None:
     assert "before" in html
     assert "after" in html
     assert "&lt;b&gt;night" in html
+
+
+def test_a_quality_is_asked_for_by_name_and_told_in_numbers(client: Client) -> None:
+    edit = client.edit(picture_bytes(ORANGE), "make it night", quality="turbo")
+    assert edit.quality is not None
+    assert (edit.quality["preset"], edit.quality["steps"], edit.quality["steps_computed"]) == ("turbo", 3, 3)
+    assert client.edit(picture_bytes(ORANGE), "make it night").quality is None
+
+
+def test_an_unknown_quality_is_refused_by_the_servers_words(client: Client) -> None:
+    with pytest.raises(InputRefused, match="balanced") as caught:
+        client.edit(picture_bytes(ORANGE), "make it night", quality="best")  # type: ignore[typeddict-item]
+    assert (caught.value.field, caught.value.kind) == ("hidream_quality", "literal_error")

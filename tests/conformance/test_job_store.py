@@ -175,6 +175,24 @@ def test_a_callers_many_jobs_do_not_starve_anothers_one(store: JobStore) -> None
     assert [claim(store).id for _ in range(4)] == ["a1", "b0", "a2", "b1"]
 
 
+def test_whoever_looks_sees_whom_a_claim_would_take_and_changes_nothing(store: JobStore) -> None:
+    assert store.next_in_line(now=1) is None
+    submit(store, "low", priority=Priority.LOW)
+    submit(store, "late", now=0, start_deadline=5.0)
+    submit(store, "a")
+    before = store.revision()
+    for now, expected in ((1.0, "late"), (5.0, "a")):
+        seen = store.next_in_line(now=now)
+        assert seen is not None
+        assert (seen.id, seen.state, seen.attempt, seen.lease_token, seen.input) == (
+            expected, JobState.QUEUED, 0, None, {},
+        )  # fmt: skip
+    assert store.revision() == before
+    assert claim(store, now=5.0).id == "a"
+    store.cancel("late", now=5)
+    assert [store.next_in_line(now=6), claim(store, now=6).id, store.next_in_line(now=6)][1:] == ["low", None]
+
+
 def test_a_claim_is_a_lease_of_one_runner(store: JobStore) -> None:
     submit(store, "a")
     job = claim(store, now=3.0, runner_id="r7")

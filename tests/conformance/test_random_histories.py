@@ -105,7 +105,9 @@ class Histories(RuleBasedStateMachine):
 
     @rule()
     def claim(self) -> None:
+        expected = self.same(lambda store: store.next_in_line(now=self.now))
         ours, theirs = self.same(lambda store: store.claim(runner_id="r", now=self.now, lease_seconds=LEASE))
+        assert [one and one.id for one in expected] == [ours and ours.id] * 2
         if ours is not None:
             self.leases.append((ours.id, ours.lease_token, theirs.lease_token))
 

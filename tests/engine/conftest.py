@@ -118,7 +118,7 @@ class GoldenCase:
             fit=Fit.NATIVE,
         )
 
-    def engine(self, target: Path, *, dtype: str = "float32") -> Engine:
+    def engine(self, target: Path, *, dtype: str = "float32", devices: tuple[str, ...] = ("cpu",)) -> Engine:
         """The engine with the weights and the sampler that the case names."""
         checkpoint = GOLDEN / "checkpoint"
         if not target.exists():
@@ -130,7 +130,7 @@ class GoldenCase:
             target,
             adapter=checkpoint / "HiDream-E1-Full.safetensors" if self.is_adapted else None,
             refine_patch_embedder=self.settings["refine_x_embedder"] or "e1",
-            device="cpu",
+            devices=devices,
             dtype=dtype,
         )
 

@@ -169,3 +169,21 @@ def test_settings_survive_saving(tiny_engine: Engine, picture: Picture) -> None:
     again = EditState.from_bytes(state.to_bytes())
     assert again.settings == state.settings
     assert replace(again, source_latents=state.source_latents, solver=state.solver) == state
+
+
+def test_the_same_picture_is_encoded_once(tiny_folder: Path, picture: Picture, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = Engine.load(tiny_folder, device="cpu", dtype="float32")
+    encoded: list[Picture] = []
+    encode = Engine._encoded
+
+    def counted(self: Engine, canvas: torch.Tensor) -> torch.Tensor:
+        encoded.append(picture)
+        return encode(self, canvas)
+
+    monkeypatch.setattr(Engine, "_encoded", counted)
+    first = engine.begin(picture, engine.settle(short_edit()))
+    again = engine.begin(picture, engine.settle(short_edit(edit_instruction="another", seed=9)))
+    assert torch.equal(first.source_latents, again.source_latents)
+    assert len(encoded) == 1
+    engine.begin(random_picture(64, 64, seed=8), engine.settle(short_edit()))
+    assert len(encoded) == 2

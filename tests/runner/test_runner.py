@@ -2,68 +2,23 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
+from tests.runner.bench import Bench, data_uri, wait_for
 
-from hidream_edit.blobs.folder import FolderObjects
-from hidream_edit.blobs.store import Blobs
 from hidream_edit.domain.blobs import BlobFacts
-from hidream_edit.domain.edit import EditInput
-from hidream_edit.domain.edit_request import EditRequest
 from hidream_edit.domain.errors import BlobsUnavailable, StoreUnavailable
-from hidream_edit.domain.job import Job, JobState, NewJob
+from hidream_edit.domain.job import JobState
 from hidream_edit.domain.picture import Picture
-from hidream_edit.domain.safety import SafetyChecker
 from hidream_edit.pictures.decode import decode
-from hidream_edit.pictures.sources import from_data_uri
-from hidream_edit.queue.sql_blobs import SqlBlobRows
 from hidream_edit.queue.sqlite.store import SqliteStore
 from hidream_edit.runner import attempt
-from hidream_edit.runner.runner import Runner, RunnerLimits
 from hidream_edit.testing import NullEngine
-
-
-def data_uri(colour: tuple[int, int, int] = (200, 100, 0)) -> str:
-    buffer = io.BytesIO()
-    Image.new("RGB", (6, 4), colour).save(buffer, "PNG")
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
-
-
-class Bench:
-    """A store, blobs and a runner in one folder."""
-
-    def __init__(self, folder: Path, engine: NullEngine | None = None, safety: SafetyChecker | None = None) -> None:
-        self.store = SqliteStore(folder / "jobs.sqlite3", synchronous="normal")
-        self.blobs = Blobs(FolderObjects(folder / "blobs"), SqlBlobRows(self.store))
-        self.runner = Runner(
-            self.store,
-            self.blobs,
-            engine or NullEngine(),
-            from_data_uri,
-            safety=safety,
-            limits=RunnerLimits(look_seconds=0.05),
-        )
-
-    def submit(self, name: str = "a", url: str | None = None, instruction: str = "x", **fields: Any) -> None:
-        previews = bool(fields.pop("wants_previews", False))
-        request = EditRequest(url or data_uri(), EditInput(edit_instruction=instruction, seed=5), **fields)
-        self.store.submit(
-            NewJob(id=name, caller="c", input=request.as_json(), wants_previews=previews), now=time.time()
-        )
-
-    def work(self) -> Job:
-        job = self.store.claim(runner_id="r", now=time.time(), lease_seconds=30)
-        assert job is not None
-        self.runner.work_on(job)
-        return self.store.get(job.id)
 
 
 @pytest.fixture
@@ -71,13 +26,6 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
     made = Bench(tmp_path)
     yield made
     made.store.close()
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 10.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert condition()
 
 
 def test_an_edit_is_completed_with_pictures_that_exist(bench: Bench) -> None:
@@ -98,18 +46,6 @@ def test_each_step_is_a_log_line(bench: Bench) -> None:
     messages = [event.message for event in bench.store.events("a")]
     assert [message for message in messages if message.startswith("step")] == [f"step {n} of 3" for n in (1, 2, 3)]
     assert any("not checked" in message for message in messages)
-
-
-def test_previews_are_made_only_where_somebody_wants_them(bench: Bench) -> None:
-    bench.submit("plain")
-    bench.work()
-    request = EditRequest(data_uri(), EditInput(edit_instruction="x"))
-    bench.store.submit(NewJob(id="b", caller="c", input=request.as_json(), wants_previews=True), now=0)
-    bench.work()
-    previews = {name: [e for e in bench.store.events(name) if "preview" in e.facts] for name in ("plain", "b")}
-    assert previews["plain"] == []
-    blob = previews["b"][0].facts["preview"]
-    assert bench.blobs.facts(blob, now=time.time()).content_type == "image/jpeg"
 
 
 @pytest.mark.parametrize(
@@ -322,15 +258,16 @@ def test_without_a_checker_nothing_is_said_of_a_picture_that_was_to_be_checked(b
     assert job.output["has_nsfw_concepts"] == []
 
 
-def test_files_that_are_away_are_waited_for_at_both_ends_of_an_edit(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("trouble", [BlobsUnavailable("away"), StoreUnavailable("away")])
+def test_files_that_are_away_or_whose_facts_cannot_be_written_are_waited_for(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, trouble: Exception
 ) -> None:
     monkeypatch.setattr(attempt, "BLOBS_RETRY_SECONDS", 0.01)
     put, failures = bench.blobs.put, iter(range(3))
 
     def away_at_first(*arguments: Any, **fields: Any) -> BlobFacts:
         if next(failures, None) is not None:
-            raise BlobsUnavailable("away")
+            raise trouble
         return put(*arguments, **fields)
 
     monkeypatch.setattr(bench.blobs, "put", away_at_first)
@@ -349,16 +286,3 @@ def test_files_that_stay_away_bring_the_job_back_to_the_line(bench: Bench, monke
     monkeypatch.setattr(bench.blobs, "put", away)
     bench.submit()
     assert bench.work().state is JobState.QUEUED
-
-
-def test_a_preview_that_cannot_be_stored_is_left_out(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    put = bench.blobs.put
-
-    def no_previews(pieces: Any, content_type: str, **fields: Any) -> BlobFacts:
-        if fields["keep_seconds"] == attempt.PREVIEW_KEEP_SECONDS:
-            raise BlobsUnavailable("away")
-        return put(pieces, content_type, **fields)
-
-    monkeypatch.setattr(bench.blobs, "put", no_previews)
-    bench.submit(wants_previews=True)
-    assert bench.work().state is JobState.COMPLETED

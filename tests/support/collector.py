@@ -15,6 +15,7 @@ class Collected(NamedTuple):
     id: str
     parent: str
     process: str
+    began: float  # Unix seconds
     seconds: float
     facts: dict[str, Any]
 
@@ -72,6 +73,7 @@ def spans_of(body: bytes) -> list[Collected]:
             span.span_id.hex(),
             span.parent_span_id.hex(),
             _values(resource.resource.attributes)["hidream_edit.process"],
+            span.start_time_unix_nano / 1e9,
             (span.end_time_unix_nano - span.start_time_unix_nano) / 1e9,
             _values(span.attributes),
         )

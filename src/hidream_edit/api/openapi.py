@@ -10,11 +10,13 @@ from starlette.responses import JSONResponse, Response
 
 from hidream_edit.api.services import APP_IDS, services_of, way_of
 from hidream_edit.domain.edit import BOUNDS, EditDefaults
+from hidream_edit.domain.quality import Quality
 
 NAME = "HidreamE1Full"
 ORDER = (
     "edit_instruction", "target_image_description", "negative_prompt", "image_url", "num_inference_steps", "seed",
     "guidance_scale", "image_guidance_scale", "sync_mode", "num_images", "enable_safety_checker", "output_format",
+    "hidream_quality",
 )  # fmt: skip
 DESCRIPTIONS = {
     "edit_instruction": "What to change in the picture.",
@@ -29,12 +31,13 @@ DESCRIPTIONS = {
     "num_images": "How many pictures to make.",
     "enable_safety_checker": "Check the pictures, where a checker is installed.",
     "output_format": "Format of the pictures.",
+    "hidream_quality": "What may be traded for time: nothing (exact), what is hard to see (balanced), more (turbo).",
 }
 TYPES = {
     "edit_instruction": "string", "target_image_description": "string", "negative_prompt": "string",
     "image_url": "string", "num_inference_steps": "integer", "seed": "integer", "guidance_scale": "number",
     "image_guidance_scale": "number", "sync_mode": "boolean", "num_images": "integer",
-    "enable_safety_checker": "boolean", "output_format": "string",
+    "enable_safety_checker": "boolean", "output_format": "string", "hidream_quality": "string",
 }  # fmt: skip
 
 
@@ -167,6 +170,7 @@ def input_schema(defaults: EditDefaults) -> dict[str, Any]:
         "sync_mode": False,
         "enable_safety_checker": True,
         "output_format": "jpeg",
+        "hidream_quality": defaults.quality.value,
     }
     properties: dict[str, Any] = {}
     for name in ORDER:
@@ -178,6 +182,7 @@ def input_schema(defaults: EditDefaults) -> dict[str, Any]:
             field["default"] = chosen[name]
         properties[name] = field
     properties["output_format"]["enum"] = ["jpeg", "png"]
+    properties["hidream_quality"] |= {"title": "Quality", "enum": [quality.value for quality in Quality]}
     properties["edit_instruction"]["examples"] = ["Convert the image into a 3D animated style."]
     return {
         "title": f"{NAME}Input",
@@ -208,10 +213,16 @@ def _output_schema() -> dict[str, Any]:
         },
         "prompt": {"type": "string", "description": "The words that the model was given."},
     }
+    published = list(properties)
+    properties["quality"] = {
+        "type": "object",
+        "description": "What was traded for time, and how many steps and branches of how many were computed anew; "
+        "only there where the quality was not exact.",
+    }
     return {
         "title": f"{NAME}Output",
         "type": "object",
-        "required": list(properties),
+        "required": published,
         "properties": properties,
         "x-fal-order-properties": list(properties),
     }

@@ -16,6 +16,7 @@ from hidream_edit.api.services import services_of, way_of
 from hidream_edit.domain.blobs import BlobStore
 from hidream_edit.domain.errors import BlobNotFound
 from hidream_edit.domain.job import Event, Job, JobState
+from hidream_edit.domain.quality import Quality
 
 FETCHED_SECONDS = 60.0
 SUFFIXES = {"image/jpeg": "jpeg", "image/png": "png"}
@@ -32,7 +33,9 @@ async def outcome(request: Request, job: Job) -> JSONResponse:
     if job.failure is not None:
         headers |= wire.failure_headers(job.failure)
         return JSONResponse(wire.failure_body(job.failure), wire.failure_status(job.failure), headers=headers)
-    return JSONResponse(await output(request, job), headers=headers | {wire.BILLABLE_UNITS: "1"})
+    body = await output(request, job)
+    headers |= {wire.BILLABLE_UNITS: "1", wire.QUALITY: body.get("quality", {}).get("preset", Quality.EXACT.value)}
+    return JSONResponse(body, headers=headers)
 
 
 async def output(request: HTTPConnection, job: Job) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from hidream_edit.api.links import LINK_SECONDS_MAX
 from hidream_edit.api.openapi import NAME, queue_document
 from hidream_edit.api.services import APP_IDS, services_of, way_of
 from hidream_edit.domain.edit import EditDefaults
+from hidream_edit.domain.quality import Quality
 from hidream_edit.version import __version__
 
 APP = APP_IDS[0]
@@ -42,6 +43,11 @@ HEADERS = {
     ),
     wire.FILE_NAME: ("name that the file's address ends with", TEXT),
     wire.PREVIEWS: ("1: make previews while it runs, on the queue too", {"type": "string"}),
+    wire.QUALITY: (
+        "what may be traded for time, where the body does not say",
+        {"type": "string", "enum": [quality.value for quality in Quality]},
+    ),
+    wire.RUNNER_HINT: ("quality=NAME says the same; other hints are ignored", TEXT),
     "x-fal-idempotency-key": ("the same caller and key give the same request", {"type": "string"}),
 }
 SUMMARIES = {

@@ -61,7 +61,7 @@ async def read_edit(request: HTTPConnection, caller: Caller, body: dict[str, Any
     Raises:
         InputRefused: something is wrong with it.
     """
-    edit = wire.read_input(body)
+    edit = wire.read_input(body, request.headers)
     if edit.image_url.startswith(OWN_BLOB):
         return replace(edit, image_url="data:")  # that scheme is ours, not a caller's
     blob_id = own_blob(request, edit.image_url)

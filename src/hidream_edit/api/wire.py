@@ -17,6 +17,7 @@ from hidream_edit.domain.edit import BOUNDS, EditInput
 from hidream_edit.domain.edit_request import EditRequest
 from hidream_edit.domain.errors import InputInvalid
 from hidream_edit.domain.job import Event, Failure, Job, JobState
+from hidream_edit.domain.quality import Quality, quality_named
 
 REQUEST_ID = "x-fal-request-id"
 ERROR_TYPE = "x-fal-error-type"
@@ -29,10 +30,12 @@ PRIORITY = "x-fal-queue-priority"
 IDEMPOTENCY = "x-fal-idempotency-key"
 STORE_IO = "x-fal-store-io"
 PREVIEWS = "x-hidream-previews"
+QUALITY = "x-hidream-quality"
+RUNNER_HINT, QUALITY_HINT = "x-fal-runner-hint", "quality="
 TARGET_URL = "x-fal-target-url"
 FILE_NAME = "x-fal-file-name"
 LIFECYCLES = ("x-fal-object-lifecycle-preference", "x-fal-object-lifecycle")
-EXPOSED = f"{REQUEST_ID}, {TIMEOUT_TYPE}, {ERROR_TYPE}, {BILLABLE_UNITS}, {NEEDS_RETRY}, etag"
+EXPOSED = f"{REQUEST_ID}, {TIMEOUT_TYPE}, {ERROR_TYPE}, {BILLABLE_UNITS}, {NEEDS_RETRY}, {QUALITY}, etag"
 
 ERROR_PAGE = "https://docs.fal.ai/errors#"
 VALIDATION = "validation"
@@ -49,7 +52,10 @@ Text = Annotated[str, BeforeValidator(_without_lone_surrogates)]
 
 
 class WireInput(BaseModel):
-    """Input of the endpoint (api.md 10.1). ``null`` means left out; unknown fields are ignored."""
+    """Input of the endpoint (api.md 10.1). ``null`` means left out; unknown fields are ignored.
+
+    ``hidream_quality`` is ours: its name is one that no hosted endpoint has, so that nobody asks for it unknowingly.
+    """
 
     model_config = ConfigDict(extra="ignore")
 
@@ -65,17 +71,19 @@ class WireInput(BaseModel):
     num_images: int | None = Field(None, ge=1, le=4)
     enable_safety_checker: bool | None = None
     output_format: Literal["jpeg", "png"] | None = None
+    hidream_quality: Literal["exact", "balanced", "turbo"] | None = None
 
 
 EDIT_FIELDS = (
     "edit_instruction", "target_image_description", "negative_prompt", "num_inference_steps", "seed",
     "guidance_scale", "image_guidance_scale", "num_images",
 )  # fmt: skip
+NO_HEADERS: Mapping[str, str] = {}
 RANDOM_SEED_END = 2**53  # JavaScript reads larger whole numbers wrongly
 
 
-def read_input(body: Mapping[str, Any]) -> EditRequest:
-    """The request in a body.
+def read_input(body: Mapping[str, Any], headers: Mapping[str, str] = NO_HEADERS) -> EditRequest:
+    """The request in a body and its headers; where both name a quality, the body is obeyed.
 
     Raises:
         InputRefused: something is wrong with it.
@@ -85,6 +93,8 @@ def read_input(body: Mapping[str, Any]) -> EditRequest:
     except ValidationError as wrong:
         raise InputRefused([_as_detail(dict(error)) for error in wrong.errors()]) from wrong
     fields = {name: getattr(given, name) for name in EDIT_FIELDS}
+    named = quality_in(headers)
+    fields["quality"] = named if given.hidream_quality is None else Quality(given.hidream_quality)
     if fields["seed"] is None:
         # Chosen here and stored, so that a second attempt makes the same picture as the first would have.
         fields["seed"] = secrets.randbelow(RANDOM_SEED_END)
@@ -96,6 +106,29 @@ def read_input(body: Mapping[str, Any]) -> EditRequest:
         enable_safety_checker=given.enable_safety_checker is not False,
         ignored_fields=tuple(sorted(str(name)[:80] for name in body.keys() - WireInput.model_fields.keys()))[:20],
     )
+
+
+def quality_in(headers: Mapping[str, str]) -> Quality | None:
+    """The quality that a header of ours names, or the runner hint, which clients of the hosted service can send and
+    its proxies let through. Other hints are theirs.
+
+    Raises:
+        InputRefused: no quality by that name.
+    """
+    named = [(QUALITY, headers[QUALITY])] if QUALITY in headers else []
+    hint = headers.get(RUNNER_HINT, "").strip()
+    if hint.startswith(QUALITY_HINT):
+        named.append((RUNNER_HINT, hint.removeprefix(QUALITY_HINT)))
+    found = [_named_in_header(header, word.strip()) for header, word in named]
+    return found[0] if found else None
+
+
+def _named_in_header(header: str, word: str) -> Quality:
+    try:
+        return quality_named(word, field=header)
+    except InputInvalid as unknown:
+        detail = {"loc": ["header", header], "msg": str(unknown), "type": unknown.kind, "ctx": unknown.context}
+        raise InputRefused([detail | {"input": _speakable(word), "url": ERROR_PAGE + unknown.kind}]) from None
 
 
 class InputRefused(InputInvalid):
@@ -254,7 +287,9 @@ def output_body(output: Mapping[str, Any], urls: list[str]) -> dict[str, Any]:
         {"url": url, **{name: image[name] for name in ("width", "height", "content_type")}}
         for image, url in zip(output["images"], urls, strict=True)
     ]
-    return {"images": images, **{name: output[name] for name in ("timings", "seed", "has_nsfw_concepts", "prompt")}}
+    body = {"images": images, **{name: output[name] for name in ("timings", "seed", "has_nsfw_concepts", "prompt")}}
+    # Who traded nothing is answered in the hosted service's words alone.
+    return body | ({"quality": output["quality"]} if output.get("quality") else {})
 
 
 WEBHOOK_PAYLOAD_BYTES_MAX = 20 * 2**20

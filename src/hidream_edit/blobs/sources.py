@@ -12,6 +12,11 @@ from hidream_edit.pictures.sources import from_data_uri
 OWN = "blob:"
 
 
+def may_be_read_twice(image_url: str) -> bool:
+    """Whether whoever reads it leaves it as it was: our own blobs and data URIs. An address may be good for once."""
+    return image_url.startswith(OWN) or image_url[:5].lower() == "data:"
+
+
 class SourceReader:
     """Reads a source for a runner."""
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from hidream_edit.cli.options import Memory, given
+from hidream_edit.cli.options import Devices, Float8Option, Memory, QualityOption, given
 from hidream_edit.cli.terminal import Terminal
 from hidream_edit.domain.edit import EditInput, Fit
 
@@ -74,6 +74,7 @@ def edit(
         str | None, typer.Option("--text-encoder-4", help="Llama folder or id, where the model lacks it.")
     ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1…", show_default="by what is there")] = None,
+    devices: Devices = None,
     dtype: Annotated[str | None, typer.Option(help="float32, bfloat16, float16.", show_default="by the device")] = None,
     memory: Memory = None,
     keep_aspect: Annotated[
@@ -87,6 +88,8 @@ def edit(
         bool | None,
         typer.Option(help="Bring back the source's own detail at its own size.", show_default="the model's"),
     ] = None,
+    quality: QualityOption = None,
+    float8: Float8Option = None,
     output: Annotated[
         str | None,
         typer.Option(
@@ -125,6 +128,7 @@ def edit(
             refine_strength=refine_strength,
             fit=Fit.PAD if keep_aspect else None,
             detail=detail,
+            quality=quality,
         ),
         plan=OutputPlan(output, output_format.value if output_format else None, as_data_uris=sync_mode),
         save_steps=save_steps,
@@ -138,8 +142,10 @@ def edit(
         "base": base,
         "text_encoder_4": text_encoder_4,
         "device": device,
+        "devices": devices,
         "dtype": dtype,
         "memory": memory,
+        "float8": float8,
     }
     try:
         describing = DescriberSettings(**given({"url": describer_url, "model": describer_model}))

@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from hidream_edit.domain.quality import Quality
+
 
 class LogFormat(StrEnum):
     """How log lines look."""
@@ -29,10 +31,22 @@ TextEncoder4 = Annotated[
     str | None, typer.Option("--text-encoder-4", help="Llama folder or id, where the model lacks it.")
 ]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1…", show_default="by what is there")]
+Devices = Annotated[
+    str | None,
+    typer.Option(help="cuda:0,cuda:1…: each edit on all of them.", show_default="one device"),
+]
 Dtype = Annotated[str | None, typer.Option(help="float32, bfloat16, float16.", show_default="by the device")]
 Memory = Annotated[
     str | None,
     typer.Option(help="Device memory to stay within: auto, 24GB…", show_default="what is free"),
+]
+QualityOption = Annotated[
+    Quality | None,
+    typer.Option("--quality", help="What may be traded for time.", show_default="the model's, else exact"),
+]
+Float8Option = Annotated[
+    bool | None,
+    typer.Option("--float8", help="Edits that are not exact multiply in float8; newer GPUs only.", show_default=False),
 ]
 
 RequireSafety = Annotated[

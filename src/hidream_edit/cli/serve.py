@@ -13,10 +13,13 @@ from hidream_edit.cli.options import (
     Data,
     Database,
     Device,
+    Devices,
     Dtype,
+    Float8Option,
     LogFormatOption,
     Memory,
     Model,
+    QualityOption,
     RequireSafety,
     TextEncoder4,
     given,
@@ -42,31 +45,49 @@ def serve(
     base: Base = None,
     text_encoder_4: TextEncoder4 = None,
     device: Device = None,
+    devices: Annotated[
+        str | None,
+        typer.Option(help="cuda:0,cuda:1…: a runner for each.", show_default="every CUDA device"),
+    ] = None,
+    devices_per_edit: Annotated[
+        int | None, typer.Option(help="That many of them do one edit together.", show_default="1")
+    ] = None,
     dtype: Dtype = None,
     memory: Memory = None,
+    quality: QualityOption = None,
+    float8: Float8Option = None,
     require_safety_checker: RequireSafety = False,
     log_format: LogFormatOption = None,
 ) -> None:
-    """Serve the hosted endpoint's API, with one runner beside it."""
+    """Serve the hosted endpoint's API, with a runner for each device beside it."""
     from hidream_edit.domain.errors import HidreamEditError
-    from hidream_edit.settings import LogSettings, ServerSettings
+    from hidream_edit.settings import LogSettings, ModelSettings, ServerSettings
     from hidream_edit.telemetry.logs import set_up
+    from hidream_edit.wiring.devices import devices_of_runners
     from hidream_edit.wiring.exit_codes import exit_code_of
-    from hidream_edit.wiring.serve import runner_command
+    from hidream_edit.wiring.serve import runner_commands
     from hidream_edit.wiring.serve import serve as run_server
 
     logs = LogSettings(**given({"format": log_format}))
     set_up(logs.format, "api")
     terminal = Terminal(as_log=logs.format == "json")
     server = {"host": host, "port": port, "data": data, "database": database, "blobs": blobs, "tls": tls}
-    settings = ServerSettings(**given(server | {"open_to_all": open_to_all}))
+    server |= {"open_to_all": open_to_all, "devices_per_edit": devices_per_edit}
+    settings = ServerSettings(**given(server))
     asked = {"--model": model, "--adapter": adapter, "--base": base, "--text-encoder-4": text_encoder_4}
-    asked |= {"--device": device, "--dtype": dtype, "--memory": memory, "--log-format": log_format}
+    asked |= {"--device": device, "--dtype": dtype, "--memory": memory, "--quality": quality}
+    asked |= {"--log-format": log_format}
     options = [word for name, value in given(asked).items() for word in (name, value)]
+    if float8:
+        options.append("--float8")
     if require_safety_checker:
         options.append("--require-safety-checker")
     try:
-        run_server(settings, terminal.say, None if no_runner else runner_command(settings, options))
+        commands: list[list[str]] = []
+        if not no_runner:
+            models = ModelSettings(**given({"model": model, "device": device, "devices": devices}))
+            commands = runner_commands(settings, options, devices_of_runners(models, settings.devices_per_edit))
+        run_server(settings, terminal.say, commands)
     except HidreamEditError as error:
         terminal.fail(str(error))
         raise typer.Exit(exit_code_of(error)) from error
@@ -81,8 +102,11 @@ def runner(
     base: Base = None,
     text_encoder_4: TextEncoder4 = None,
     device: Device = None,
+    devices: Devices = None,
     dtype: Dtype = None,
     memory: Memory = None,
+    quality: QualityOption = None,
+    float8: Float8Option = None,
     require_safety_checker: RequireSafety = False,
     log_format: LogFormatOption = None,
     supervised: Annotated[bool, typer.Option("--supervised", hidden=True)] = False,
@@ -98,11 +122,12 @@ def runner(
     set_up(logs.format, "runner")
     terminal = Terminal(as_log=logs.format == "json")
     asked = {"model": model, "adapter": adapter, "base": base, "text_encoder_4": text_encoder_4}
-    asked |= {"device": device, "dtype": dtype, "memory": memory}
+    asked |= {"device": device, "devices": devices, "dtype": dtype, "memory": memory, "quality": quality}
     try:
         settings = ServerSettings(**given({"data": data, "database": database, "blobs": blobs}))
         safety = SafetySettings(**given({"required": require_safety_checker or None}))
-        work(settings, ModelSettings(**given(asked)), safety, RunnerSettings(), supervised=supervised)
+        models = ModelSettings(**given(asked), **given({"float8": float8}))
+        work(settings, models, safety, RunnerSettings(), supervised=supervised)
     except HidreamEditError as error:
         terminal.fail(str(error))
         raise typer.Exit(exit_code_of(error)) from error

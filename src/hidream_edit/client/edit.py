@@ -8,6 +8,7 @@ import io
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -20,6 +21,7 @@ class Edit:
     """The edited pictures and what they were made with; picture k has ``seed`` + k.
 
     ``source`` is the picture before, where the client has it; ``files`` holds the very bytes that the server made.
+    ``quality`` says what was traded for time, in numbers; None where everything was computed.
     """
 
     images: tuple[Image.Image, ...] = field(repr=False)
@@ -31,6 +33,7 @@ class Edit:
     timings: Mapping[str, float]
     request_id: str
     warnings: tuple[str, ...] = ()
+    quality: Mapping[str, Any] | None = None
     source: Image.Image | None = field(default=None, repr=False)
 
     @property

@@ -29,6 +29,7 @@ class Fields(TypedDict, total=False):
     num_images: int | None
     output_format: Literal["jpeg", "png"] | None
     safety_checker: bool | None
+    quality: Literal["exact", "balanced", "turbo"] | None
     priority: Literal["normal", "low"] | None
     start_timeout: float | None  # seconds in which the edit has to start
     edit_instruction: str | None
@@ -36,12 +37,14 @@ class Fields(TypedDict, total=False):
     num_inference_steps: int | None
     enable_safety_checker: bool | None
     sync_mode: bool | None
+    hidream_quality: Literal["exact", "balanced", "turbo"] | None
 
 
 ON_THE_WIRE = {
     "description": "target_image_description",
     "steps": "num_inference_steps",
     "safety_checker": "enable_safety_checker",
+    "quality": "hidream_quality",
 }
 IN_HEADERS = {"priority": "x-fal-queue-priority", "start_timeout": "x-fal-request-start-timeout"}
 IDEMPOTENCY = "x-fal-idempotency-key"

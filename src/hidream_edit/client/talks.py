@@ -167,6 +167,7 @@ class Talks:
                 timings=dict(output["timings"]),
                 request_id=request_id,
                 warnings=tuple(line.message for line in logs if line.level.startswith("WARN")),
+                quality=None if output.get("quality") is None else dict(output["quality"]),
                 source=source.image,
             )
         except (KeyError, TypeError, ValueError) as malformed:

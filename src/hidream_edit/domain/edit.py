@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Any
 
 from hidream_edit.domain.errors import InputInvalid
+from hidream_edit.domain.quality import Quality, quality_named
 
 # Random seeds stay below 2**53, which JavaScript clients can hold exactly; given seeds may use all 64 bits.
 RANDOM_SEED_END = 2**53
@@ -55,6 +56,7 @@ class EditDefaults:
     normed_guidance: bool = True
     fit: Fit = Fit.SQUEEZE
     detail: bool = False
+    quality: Quality = Quality.EXACT
     # Where steps are left out and guidance is above 1, at least this many steps per unit of it: a model on which a
     # strong pull in few steps overshoots. 0: guidance changes no default.
     steps_per_guidance: float = 0.0
@@ -81,16 +83,18 @@ class EditInput:
     normed_guidance: bool | None = None
     fit: Fit | None = None
     detail: bool | None = None
+    quality: Quality | None = None
 
     def settled(self, defaults: EditDefaults, *, random_seed: Callable[[], int]) -> EditSettings:
         """Fill what was left out, check every bound. ``random_seed`` is called only when no seed was given.
 
         Raises:
-            InputInvalid: a number lies outside its bounds.
+            InputInvalid: a number lies outside its bounds, or there is no such quality.
         """
         given = {name: value for name, value in asdict(self).items() if value is not None}
         chosen = asdict(defaults) | given
         del chosen["steps_per_guidance"]
+        chosen["quality"] = quality_named(chosen["quality"])
         chosen.setdefault("edit_instruction", "")
         chosen.setdefault("target_image_description", "")
         if "seed" not in given:
@@ -119,6 +123,7 @@ class EditSettings:
     normed_guidance: bool
     fit: Fit
     detail: bool
+    quality: Quality = Quality.EXACT  # what was stored before there was a choice was exact
 
     def as_json(self) -> dict[str, Any]:
         """A JSON object that `from_json` takes back."""
@@ -132,9 +137,10 @@ class EditSettings:
             ValueError: a field is missing or unknown.
         """
         names = {field.name for field in fields(cls)}
-        if value.keys() != names:
-            raise ValueError(f"settings differ in the fields {sorted(names ^ value.keys())}")
-        return replace(cls(**value), fit=Fit(value["fit"]))
+        given = {"quality": Quality.EXACT.value} | value
+        if given.keys() != names:
+            raise ValueError(f"settings differ in the fields {sorted(names ^ given.keys())}")
+        return replace(cls(**given), fit=Fit(given["fit"]), quality=Quality(given["quality"]))
 
     def seed_of_image(self, image_index: int) -> int:
         """Image k of a request is the single image of seed + k, wrapping around at 64 bits."""

@@ -8,6 +8,7 @@ from typing import Any, Literal, Protocol
 
 from hidream_edit.domain.edit import EditInput, EditSettings, Fit
 from hidream_edit.domain.picture import Picture
+from hidream_edit.domain.quality import Quality, Traded
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,8 @@ class EditRequest:
         given = dict(value["edit_input"])
         if given.get("fit") is not None:
             given["fit"] = Fit(given["fit"])
+        if given.get("quality") is not None:
+            given["quality"] = Quality(given["quality"])
         ignored = tuple(value.get("ignored_fields", ()))
         return cls(**{**value, "edit_input": EditInput(**given), "ignored_fields": ignored})
 
@@ -56,9 +59,10 @@ class StepDone:
 
 @dataclass(frozen=True, slots=True)
 class EditDone:
-    """The finished pictures, in the source's size."""
+    """The finished pictures, in the source's size. ``traded`` is None where everything was computed."""
 
     pictures: tuple[Picture, ...]
+    traded: Traded | None = None
 
 
 Progress = EditStarted | StepDone | EditDone

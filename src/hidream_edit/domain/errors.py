@@ -13,6 +13,7 @@ HidreamEditError
 │   ├── ModelGated          a licence must be accepted first
 │   └── MemoryTooSmall      the weights do not fit
 ├── DeviceUnavailable       the device that was asked for is not there
+│   └── GroupLost           one of several devices that work together is gone
 ├── StateInvalid            a saved edit that does not belong to this model or version
 ├── DescriberFailed         the vision-language model gave no usable answer
 ├── JobNotFound             no job by that id, or not this caller's
@@ -103,6 +104,10 @@ class MemoryTooSmall(ModelUnusable):
 
 class DeviceUnavailable(HidreamEditError):
     """The device that was asked for is not there."""
+
+
+class GroupLost(DeviceUnavailable):
+    """One of the devices that work on an edit together failed or is gone, and the others with it."""
 
 
 class StateInvalid(HidreamEditError):

@@ -71,6 +71,9 @@ class JobStore(Protocol):
     def submit_all(self, submits: Sequence[Submit], *, now: float) -> list[Job | QueueFull | CallerLimited]:
         """Store many jobs with one commit; each is stored or refused for itself."""
 
+    def next_in_line(self, *, now: float) -> Job | None:
+        """The job that a claim would hand out now, without its input. It stays in the line, and nobody is bound."""
+
     def claim(self, *, runner_id: str, now: float, lease_seconds: float) -> Job | None:
         """Hand the next job to a runner, with a new lease. A job past its start deadline fails instead."""
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from hidream_edit.domain.edit import EditDefaults, Fit
-from hidream_edit.domain.errors import ModelFileInvalid
+from hidream_edit.domain.errors import InputInvalid, ModelFileInvalid
+from hidream_edit.domain.quality import quality_named
 from hidream_edit.engine.folders import read_json
 
 # For models that take any instruction; the first is the hosted page's own.
@@ -56,7 +57,7 @@ def read_defaults(folder: Path, otherwise: EditDefaults) -> EditDefaults:
     """The folder's own defaults, from ``defaults.json`` where it has one.
 
     Raises:
-        ModelFileInvalid: it names a field that does not exist.
+        ModelFileInvalid: it names a field or a quality that does not exist.
     """
     file = folder / "defaults.json"
     if not file.is_file():
@@ -67,6 +68,11 @@ def read_defaults(folder: Path, otherwise: EditDefaults) -> EditDefaults:
         raise ModelFileInvalid(f"{file} sets {', '.join(sorted(unknown))}, which no edit has")
     if "fit" in given:
         given["fit"] = Fit(given["fit"])
+    if "quality" in given:
+        try:
+            given["quality"] = quality_named(str(given["quality"]))
+        except InputInvalid as wrong:
+            raise ModelFileInvalid(f"{file}: {wrong}") from wrong
     return replace(otherwise, **given)
 
 

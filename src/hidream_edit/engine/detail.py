@@ -33,7 +33,7 @@ NOISE_ENERGY = 3 * 0.012**2  # fine structure below this is the model's noise
 NOISE_CAP = 0.015**2  # per channel, in the band that is compared
 CHI_SQUARE_MEDIAN = 2.37  # of three degrees of freedom: a median of squares → the variance
 ERROR_RADIUS, ERROR_RANGE = 3, (2.0, 6.0)  # window in pixels; multiples of the noise
-STRIP_PIXELS = 1_000_000
+STRIP_PIXELS = 32_000  # a strip and what is made of it stay in the cache of a core
 
 
 class LocalMap(NamedTuple):

@@ -9,6 +9,7 @@ from typing import Any
 from PIL import Image
 
 from hidream_edit.domain.edit import EditInput, EditSettings
+from hidream_edit.domain.quality import Traded
 from hidream_edit.engine.engine import Engine
 from hidream_edit.engine.state import EditState
 from hidream_edit.pictures.convert import image_of, picture_of
@@ -22,6 +23,7 @@ class EditResult:
     settings: EditSettings
     prompt: str
     warnings: tuple[str, ...]
+    traded: Traded | None = None  # what was done without; None where everything was computed
 
     @property
     def image(self) -> Image.Image:
@@ -59,7 +61,7 @@ class EditPipeline:
         """
         *_, state = self.steps(image, instruction, **fields)
         images = [image_of(picture) for picture in state.pictures]
-        return EditResult(images, state.settings, state.prompt, state.warnings)
+        return EditResult(images, state.settings, state.prompt, state.warnings, state.traded)
 
     def steps(self, image: Image.Image, instruction: str, **fields: Any) -> Iterator[EditState]:
         """The same, one denoising step at a time. Leave the loop to stop; `preview` shows how far it is."""

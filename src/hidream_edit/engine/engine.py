@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,8 +14,9 @@ import torch
 from torch import Tensor
 
 from hidream_edit.domain.edit import RANDOM_SEED_END, EditInput, EditSettings
-from hidream_edit.domain.errors import InputInvalid, StateInvalid
+from hidream_edit.domain.errors import DeviceUnavailable, InputInvalid, StateInvalid
 from hidream_edit.domain.picture import Picture
+from hidream_edit.domain.quality import Quality, quality_named
 from hidream_edit.engine.cards import ModelCard
 from hidream_edit.engine.detail import restore_detail
 from hidream_edit.engine.devices import choose_device, choose_dtype
@@ -25,15 +27,22 @@ from hidream_edit.engine.latents import draw_noise, pixels_of, rgb_of
 from hidream_edit.engine.loading import LoadedModel, ModelSource, PatchEmbedderOf, Progress, load_model
 from hidream_edit.engine.measures import measures_for
 from hidream_edit.engine.memory.activations import STAGES_KEPT, TEXTS_KEPT
-from hidream_edit.engine.memory.plan import Arrangement, MemoryPlan
+from hidream_edit.engine.memory.plan import AUTO, Arrangement, MemoryPlan
+from hidream_edit.engine.model.denoiser import Denoiser
 from hidream_edit.engine.model.measures import Measures
+from hidream_edit.engine.parallel.group import Group, OnLoss
 from hidream_edit.engine.prompts import Prompts, compose_prompt, prompts_of
+from hidream_edit.engine.quality.float8 import NO_FLOAT8, Float8, Float8Products, check_float8
+from hidream_edit.engine.quality.presets import TRADES, Trades
+from hidream_edit.engine.quality.shortcuts import shortened
 from hidream_edit.engine.recent import Recent
 from hidream_edit.engine.sampler import SolverState, advance
 from hidream_edit.engine.schedule import Schedule, make_schedule, refine_start
 from hidream_edit.engine.stages import Stage, edit_stage, refine_stage
 from hidream_edit.engine.state import EditState
 from hidream_edit.engine.text_encoders import PromptEmbeddings
+
+SOURCES_KEPT = 4  # latents of the last pictures: people edit the same one again
 
 
 class Engine:
@@ -44,12 +53,30 @@ class Engine:
     caches of what its texts and settings lead to.
     """
 
-    def __init__(self, loaded: LoadedModel, *, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        *,
+        device: torch.device,
+        dtype: torch.dtype,
+        group: Group | None = None,
+        products: Float8Products = NO_FLOAT8,
+    ) -> None:
         self._loaded = loaded
+        self._group = group
+        self._edit_transformer: Denoiser = loaded.edit_transformer
+        self._refine_transformer: Denoiser | None = loaded.refine_transformer
+        if group is not None:
+            self._edit_transformer, self._refine_transformer = group.connected(
+                loaded.edit_transformer, loaded.refine_transformer
+            )
         self._device = device
         self._dtype = dtype
+        self._products = products
+        self.trades: Mapping[Quality, Trades] = TRADES  # benchmarks and tests look at others
         self._texts: Recent[str, tuple[PromptEmbeddings, bool]] = Recent(TEXTS_KEPT)
         self._stages: Recent[tuple[object, ...], Stage] = Recent(STAGES_KEPT)
+        self._sources: Recent[bytes, Tensor] = Recent(SOURCES_KEPT)
         self._schedules: Recent[int, Schedule] = Recent(TEXTS_KEPT)
 
     @classmethod
@@ -61,11 +88,15 @@ class Engine:
         base: str | Path | None = None,
         text_encoder_4: str | Path | None = None,
         device: str | None = None,
+        devices: Sequence[str] = (),
         dtype: str | None = None,
         refine_patch_embedder: PatchEmbedderOf = "e1",
         memory: str | Arrangement | None = None,
         measures: Measures | None = None,
+        quality: str | None = None,
+        float8: Float8 = False,
         progress: Progress = lambda _: None,
+        on_loss: OnLoss | None = None,
     ) -> Engine:
         """Load a model; without ``model``, the small one that comes with the package.
 
@@ -75,6 +106,8 @@ class Engine:
             base: I1-Full, for a refine stage after the full E1-Full folder.
             text_encoder_4: Llama's folder or hub id, where ``model`` does not hold it.
             device: ``cpu``, ``cuda``, ``cuda:1``…; chosen by what is there when None or ``auto``.
+            devices: several that do each step together, the first of which also does the rest; `close` ends the
+                processes of the others. Not together with ``device``.
             dtype: ``float32``, ``bfloat16`` or ``float16``; by the device when None or ``auto``.
             refine_patch_embedder: whose patch embedder the refine stage runs: E1's, as the published script does, or
                 I1's own.
@@ -83,20 +116,72 @@ class Engine:
                 without asking whether it fits.
             measures: which ways to compute less are taken, all that help by default; none of them changes the picture
                 by more than rounding.
+            quality: what edits that do not say trade for time: ``exact``, ``balanced`` or ``turbo``; None: the model's
+                own default, ``exact`` where it has none.
+            float8: whether edits that are not exact multiply in float8; ``emulated``: on any device, slowly, to see
+                what it does to a picture. Layers are not fused then.
             progress: told what is being done, in a few words.
+            on_loss: called from any thread when one of several devices is lost, and with it all of them.
 
         Raises:
-            InputInvalid: ``memory`` is not an amount.
+            InputInvalid: ``memory`` is not an amount, or there is no such ``quality``.
             ModelUnusable: files missing, wrong, gated, or too large for the memory.
-            DeviceUnavailable: no such device or precision.
+            DeviceUnavailable: no such device or precision, float8 on one that is no faster for it or on several; or
+                one of several could not load the model.
         """
-        chosen = choose_device(device)
+        if device is not None and devices:
+            raise InputInvalid("give one device or several, not both", field="devices")
+        chosen = choose_device(devices[0] if devices else device)
         precision = choose_dtype(dtype, chosen)
         taken = measures_for(chosen, precision) if measures is None else measures
+        if float8 is True:
+            check_float8(chosen)
+        if float8:
+            taken = taken.without("onednn", "fused", "grouped")  # they pass by the layers that multiply in float8
+        wanted = None if quality is None else quality_named(quality)
         folder = BUNDLED if model is None or model == MINI else model
         source = ModelSource(folder, adapter, base, text_encoder_4, refine_patch_embedder)
-        loaded = load_model(source, device=chosen, dtype=precision, memory=memory, measures=taken, progress=progress)
-        return cls(loaded, device=chosen, dtype=precision)
+
+        def load() -> LoadedModel:
+            loaded = load_model(
+                source, device=chosen, dtype=precision, memory=memory, measures=taken, progress=progress
+            )
+            if wanted is None:
+                return loaded
+            defaults = replace(loaded.card.defaults, quality=wanted)
+            return replace(loaded, card=replace(loaded.card, defaults=defaults))
+
+        if len(devices) < 2:
+            loaded, products = load(), NO_FLOAT8
+            if float8:
+                may_keep = memory in (None, AUTO)  # an amount that was given is for what the plan counts
+                products = Float8Products.of(loaded, chosen, emulated=float8 == "emulated", may_keep=may_keep)
+            return cls(loaded, device=chosen, dtype=precision, products=products)
+        if float8:
+            raise DeviceUnavailable("float8 is for edits on one device: leave it off, or name one device")
+        if isinstance(memory, Arrangement):
+            raise InputInvalid("several devices take an amount of memory, not an arrangement", field="memory")
+        taken = taken.without("one_by_one")  # branches are what the devices share out
+        # The other ranks load while this one does.
+        group = Group(
+            devices,
+            source,
+            dtype=str(precision).removeprefix("torch."),
+            memory=memory,
+            measures=taken,
+            progress=progress,
+            on_loss=on_loss,
+        )
+        try:
+            return cls(load(), device=chosen, dtype=precision, group=group)
+        except BaseException:
+            group.close()
+            raise
+
+    def close(self) -> None:
+        """End the processes of the other devices; the engine cannot be used any more. Without them, nothing."""
+        if self._group is not None:
+            self._group.close()
 
     @property
     def model(self) -> ModelCard:
@@ -105,7 +190,8 @@ class Engine:
 
     @property
     def device(self) -> str:
-        return str(self._device)
+        """One, or several with commas between."""
+        return str(self._device) if self._group is None else ", ".join(self._group.devices)
 
     @property
     def dtype(self) -> str:
@@ -156,9 +242,8 @@ class Engine:
                 field="image_url",
                 kind="image_too_large",
             )
-        with self._exact():
-            seen = pixels_of(onto_canvas(source, fitting), self._dtype).to(self._device)
-            source_latents = self._loaded.autoencoder.encode(seen)
+        canvas = onto_canvas(source, fitting)
+        source_latents = self._sources.get(_digest(canvas), lambda: self._encoded(canvas))
         prompts = _prompts(settings)
         state = EditState(
             settings=settings,
@@ -170,6 +255,7 @@ class Engine:
             step=0,
             source_latents=source_latents,
             solver=SolverState(source_latents),
+            float8=self._multiplies_in_float8(settings),
         )
         return self._with_image_started(state, 0)
 
@@ -181,21 +267,36 @@ class Engine:
         """
         if state.model != self._identity:
             raise StateInvalid(f"this edit began with {state.model}, loaded is {self._identity}")
+        if state.float8 != self._multiplies_in_float8(state.settings):
+            raise StateInvalid(
+                f"this edit began {'with' if state.float8 else 'without'} float8, and goes on with it only so"
+            )
         if state.is_done:
             raise StateInvalid("this edit is done")
         if state.image_is_finished:
             state = self._with_image_started(state, state.image_index + 1)
         schedule = self._schedule(state.step_count)
-        stage = self._stage(
-            state.settings, refine=state.step >= refine_start(state.step_count, state.settings.refine_strength)
-        )
-        with self._exact():
-            solver = state.solver.to(self._device)
-            velocity = stage.velocity(
-                solver.latents, state.source_latents.to(self._device), schedule.timesteps[state.step]
-            )
+        refine_from = refine_start(state.step_count, state.settings.refine_strength)
+        stage = self._stage(state.settings, refine=state.step >= refine_from)
+        with self._exact(), self._products.turned(on=state.float8):
+            solver, source_latents = state.solver.to(self._device), state.source_latents.to(self._device)
+            if state.settings.quality is Quality.EXACT:
+                shortcuts = state.shortcuts
+                velocity = stage.velocity(solver.latents, source_latents, schedule.timesteps[state.step])
+            else:
+                # Other branches, another model: what the edit stage remembers says nothing about the refine stage.
+                past = state.shortcuts.fresh() if state.step == refine_from else state.shortcuts.to(self._device)
+                velocity, shortcuts = shortened(
+                    stage,
+                    self.trades[state.settings.quality],
+                    past,
+                    solver.latents,
+                    source_latents,
+                    step=state.step,
+                    schedule=schedule,
+                )
             solver = advance(solver, velocity, state.step, schedule)
-        state = replace(state, step=state.step + 1, solver=solver)
+        state = replace(state, step=state.step + 1, solver=solver, shortcuts=shortcuts)
         if state.image_is_finished:
             state = replace(state, pictures=(*state.pictures, self._finished_picture(state)))
         return state
@@ -223,9 +324,17 @@ class Engine:
             off_canvas(whole, fitting), (max(1, round(width * scale)), max(1, round(height * scale)))
         )
 
+    def _encoded(self, canvas: Tensor) -> Tensor:
+        """Latents of a picture (H, W, 3) in eight bits."""
+        with self._exact():
+            return self._loaded.autoencoder.encode(pixels_of(canvas, self._dtype).to(self._device))
+
     @property
     def _identity(self) -> str:
         return f"{self.model.fingerprint} {self.dtype}"
+
+    def _multiplies_in_float8(self, settings: EditSettings) -> bool:
+        return self._products.are_there and self.trades[settings.quality].float8
 
     @property
     def _multiple(self) -> int:
@@ -260,7 +369,7 @@ class Engine:
 
         def make() -> Stage:
             texts = {Words.PROMPT: prompts.prompt, Words.NEGATIVE: prompts.negative, Words.TARGET: prompts.target}
-            transformer = self._loaded.edit_transformer
+            transformer = self._edit_transformer
             drops_dead = transformer.measures.dead_branches
             branches = refine_branches(guidance.scale) if refine else edit_branches(guidance, with_dead=not drops_dead)
             # Only what is read: where memory is short, each text moves all encoders.
@@ -268,9 +377,9 @@ class Engine:
             embeddings = {words: self._embeddings(texts[words])[0].to(self._device) for words in read}
             with self._exact():
                 if refine:
-                    if self._loaded.refine_transformer is None:
+                    if self._refine_transformer is None:
                         raise ValueError("settle() lets no refine stage pass without a model for it")
-                    return refine_stage(self._loaded.refine_transformer, embeddings, guidance_scale=guidance.scale)
+                    return refine_stage(self._refine_transformer, embeddings, guidance_scale=guidance.scale)
                 return edit_stage(transformer, embeddings, guidance)
 
         return self._stages.get((prompts, guidance, refine), make)
@@ -329,3 +438,8 @@ class Engine:
 
 def _prompts(settings: EditSettings) -> Prompts:
     return prompts_of(settings.edit_instruction, settings.target_image_description, settings.negative_prompt)
+
+
+def _digest(canvas: Tensor) -> bytes:
+    """Tells pictures (H, W, 3) apart."""
+    return hashlib.sha256(repr(tuple(canvas.shape)).encode() + canvas.contiguous().numpy().tobytes()).digest()

@@ -32,7 +32,15 @@ from hidream_edit.engine.memory.plan import (
     everything_resident,
     parse_memory,
 )
-from hidream_edit.engine.memory.sizes import Encoder, ModelSizes, autoencoder_needs, needs_of_steps, part_of
+from hidream_edit.engine.memory.sizes import (
+    AutoencoderNeeds,
+    Encoder,
+    ModelSizes,
+    Part,
+    autoencoder_needs,
+    needs_of_steps,
+    part_of,
+)
 from hidream_edit.engine.model.config import TransformerConfig
 from hidream_edit.engine.model.measures import PLAIN, Measures
 from hidream_edit.engine.model.rebuilding import rebuild
@@ -95,14 +103,20 @@ class _Component:
 
 
 @dataclass(frozen=True, slots=True)
-class _Checked:
-    """A model whose files were all looked at, and none of whose weights was read."""
+class _CheckedTransformers:
+    """The transformers of a model, whose files were looked at and not read."""
 
-    folder: ModelFolder
     config: TransformerConfig
     headers: Mapping[str, TensorHeader]
     adapter: Mapping[str, TensorHeader] | None
     base: Mapping[str, TensorHeader] | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Checked(_CheckedTransformers):
+    """A model whose files were all looked at, and none of whose weights was read."""
+
+    folder: ModelFolder
     components: list[_Component]
     scheduler_config: Mapping[str, Any]
     card: ModelCard
@@ -140,6 +154,8 @@ def load_model(
     progress("loading the transformer")
     edit, refine = _load_transformers(found, source.refine_patch_embedder, plan, device, dtype, measures, progress)
     stream_blocks([edit] if refine is None else [edit, refine], plan, device)
+    if measures.channels_last:
+        model.to(memory_format=torch.channels_last)
     autoencoder = Autoencoder.of(model)
     working_size = found.config.max_resolution[0] * autoencoder.factor
     if plan.arrangement.tiled:
@@ -153,6 +169,33 @@ def load_model(
         scheduler_config=found.scheduler_config,
         plan=plan,
     )
+
+
+def load_transformers(
+    source: ModelSource,
+    *,
+    device: torch.device,
+    dtype: torch.dtype,
+    memory: str | None = None,
+    measures: Measures = PLAIN,
+    progress: Progress = lambda _: None,
+) -> list[Transformer]:
+    """Those of the edit stage and, where the model has one, of the refine stage: all that a rank other than 0 needs.
+
+    Raises:
+        ModelUnusable: see `load_model`.
+    """
+    folder = ModelFolder(find_folder(source.model))
+    found = _check_transformers(source, folder)
+    parts = _transformer_parts(found, dtype)
+    layers = max(found.config.llama_layers) + 1
+    step, texts, _ = needs_of_steps(found.config, llama_layers=layers, item=dtype.itemsize)
+    sizes = ModelSizes(folder.path.name, (), tuple(parts), AutoencoderNeeds(0, 0, 0, 0, 0), step, texts, 0)
+    plan = _planned(sizes, device, memory)
+    edit, refine = _load_transformers(found, source.refine_patch_embedder, plan, device, dtype, measures, progress)
+    transformers = [edit] if refine is None else [edit, refine]
+    stream_blocks(transformers, plan, device)
+    return transformers
 
 
 def plan_model(source: ModelSource, *, dtype: torch.dtype, room: Room) -> MemoryPlan:
@@ -183,20 +226,24 @@ def _planned(sizes: ModelSizes, device: torch.device, memory: str | Arrangement 
 
 def _check(source: ModelSource) -> _Checked:
     folder = ModelFolder(find_folder(source.model))
+    found = _check_transformers(source, folder)
+    scheduler_config = read_json(folder.component("scheduler") / "scheduler_config.json")
+    sampler_kind(scheduler_config)
+    components = _find_components(folder, source.text_encoder_4)
+    _check_widths(found.config, components)
+    defaults = EditDefaults(refine_strength=ADAPTED_REFINE_STRENGTH if found.adapter else 0.0)
+    card = _card(folder.path, source, found.config, defaults, found.headers, components)
+    return _Checked(found.config, found.headers, found.adapter, found.base, folder, components, scheduler_config, card)
+
+
+def _check_transformers(source: ModelSource, folder: ModelFolder) -> _CheckedTransformers:
     transformer_folder = folder.component("transformer")
     config = _transformer_config(transformer_folder, has_adapter=source.adapter is not None)
     headers = find_weights(transformer_folder, "diffusion_pytorch_model")
     needed = _shapes_of(Transformer, config)
     check_against(headers, needed, where=transformer_folder)
     adapter = read_adapter(Path(source.adapter).expanduser(), needed) if source.adapter is not None else None
-    base = _base_headers(source, needed)
-    scheduler_config = read_json(folder.component("scheduler") / "scheduler_config.json")
-    sampler_kind(scheduler_config)
-    components = _find_components(folder, source.text_encoder_4)
-    _check_widths(config, components)
-    defaults = EditDefaults(refine_strength=ADAPTED_REFINE_STRENGTH if adapter else 0.0)
-    card = _card(folder.path, source, config, defaults, headers, components)
-    return _Checked(folder, config, headers, adapter, base, components, scheduler_config, card)
+    return _CheckedTransformers(config, headers, adapter, _base_headers(source, needed))
 
 
 def _encoders_of(found: _Checked) -> list[_Component]:
@@ -320,21 +367,11 @@ def _card(
 def _sizes(found: _Checked, dtype: torch.dtype) -> ModelSizes:
     """What has to find room, from the headers."""
     item = dtype.itemsize
-
-    def weigh(headers: Mapping[str, TensorHeader]) -> dict[str, int]:
-        return {name: header.element_count * item for name, header in headers.items()}
-
-    needed = weigh({name: found.headers[name] for name in _shapes_of(Transformer, found.config)})
-    transformers = [part_of("transformer", needed)]
-    if found.base is not None:
-        transformers.append(part_of("transformer of the refine stage", needed))
-    elif found.adapter is not None:
-        # The refine stage shares what the adapter leaves alone, as long as it is on the device.
-        adapted = frozenset(adapted_weight(name) for name in found.adapter)
-        transformers.append(part_of("transformer of the refine stage", needed, own=adapted))
+    transformers = _transformer_parts(found, dtype)
     encoders = [
         Encoder(
-            part_of(part.name, weigh(part.headers)), text_bytes(_text_sizes(part.folder), rows=TEXT_ROWS, item=item)
+            part_of(part.name, _weigh(part.headers, item)),
+            text_bytes(_text_sizes(part.folder), rows=TEXT_ROWS, item=item),
         )
         for part in _encoders_of(found)
     ]
@@ -343,7 +380,7 @@ def _sizes(found: _Checked, dtype: torch.dtype) -> ModelSizes:
     widths = config.get("block_out_channels") or config["decoder_block_out_channels"]
     halvings = len(widths) - 1
     needs = autoencoder_needs(
-        sum(weigh(vae.headers).values()),
+        sum(_weigh(vae.headers, item).values()),
         channels=max(widths[:2]),  # the second widens the first at full size
         side=found.config.max_resolution[0] * 2**halvings,
         item=item,
@@ -351,6 +388,22 @@ def _sizes(found: _Checked, dtype: torch.dtype) -> ModelSizes:
     layers = max(found.config.llama_layers) + 1
     step, texts, cached = needs_of_steps(found.config, llama_layers=layers, item=item)
     return ModelSizes(found.card.name, tuple(encoders), tuple(transformers), needs, step, texts, cached)
+
+
+def _transformer_parts(found: _CheckedTransformers, dtype: torch.dtype) -> list[Part]:
+    needed = _weigh({name: found.headers[name] for name in _shapes_of(Transformer, found.config)}, dtype.itemsize)
+    parts = [part_of("transformer", needed)]
+    if found.base is not None:
+        parts.append(part_of("transformer of the refine stage", needed))
+    elif found.adapter is not None:
+        # The refine stage shares what the adapter leaves alone, as long as it is on the device.
+        adapted = frozenset(adapted_weight(name) for name in found.adapter)
+        parts.append(part_of("transformer of the refine stage", needed, own=adapted))
+    return parts
+
+
+def _weigh(headers: Mapping[str, TensorHeader], item: int) -> dict[str, int]:
+    return {name: header.element_count * item for name, header in headers.items()}
 
 
 def _text_sizes(folder: Path) -> TextSizes:
@@ -403,7 +456,7 @@ def _reader(part: _Component, dtype: torch.dtype, progress: Progress) -> Callabl
 
 
 def _load_transformers(
-    found: _Checked,
+    found: _CheckedTransformers,
     patch_embedder: PatchEmbedderOf,
     plan: MemoryPlan,
     device: torch.device,

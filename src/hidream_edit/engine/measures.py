@@ -21,6 +21,7 @@ def measures_for(device: torch.device, dtype: torch.dtype) -> Measures:
         one_pad=True,
         dead_branches=True,
         one_by_one=on_cpu,
+        channels_last=on_cpu,
         onednn=on_cpu and dtype is torch.float32 and onednn_is_here(),
         fused=not on_cpu,
         grouped=not on_cpu and grouped_products_work(device, dtype),

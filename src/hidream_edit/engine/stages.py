@@ -18,7 +18,8 @@ from hidream_edit.engine.guidance import (
     guide_refinement,
     refine_branches,
 )
-from hidream_edit.engine.model.transformer import TextTokens, Transformer
+from hidream_edit.engine.model.denoiser import Denoiser
+from hidream_edit.engine.model.transformer import TextTokens
 from hidream_edit.engine.text_encoders import PromptEmbeddings
 
 Combine = Callable[[Mapping[Branch, Tensor]], Tensor]
@@ -36,7 +37,7 @@ class Batch(NamedTuple):
 class Stage:
     """Part of a run in which the same transformer, branches and text apply."""
 
-    transformer: Transformer
+    transformer: Denoiser
     batches: tuple[Batch, ...]
     on_double_canvas: bool
     combine: Combine  # velocity (1, …) by branch → velocity (1, …)
@@ -47,13 +48,17 @@ class Stage:
 
     def velocity(self, latents: Tensor, source_latents: Tensor, timestep: float) -> Tensor:
         """noise − picture at ``timestep``, as guided; latents (1, channels, rows, columns)."""
+        return self.combine(self.velocities(latents, source_latents, timestep))
+
+    def velocities(self, latents: Tensor, source_latents: Tensor, timestep: float) -> dict[Branch, Tensor]:
+        """What each branch came to."""
         velocities: dict[Branch, Tensor] = {}
         for batch in self.batches:
             canvas = self._canvas(batch.branches, latents, source_latents)
             timesteps = torch.full((len(batch.branches),), timestep, device=latents.device)
             output = self.transformer(canvas, timesteps, batch.text, batch.pooled, noise_columns=latents.shape[-1])
-            velocities |= zip(batch.branches, (-output).split(1), strict=True)
-        return self.combine(velocities)
+            velocities |= zip(batch.branches, (-output).tensor_split(len(batch.branches)), strict=True)
+        return velocities
 
     def _canvas(self, branches: tuple[Branch, ...], latents: Tensor, source_latents: Tensor) -> Tensor:
         canvas = latents.expand(len(branches), *latents.shape[1:])
@@ -63,7 +68,7 @@ class Stage:
         return torch.cat((canvas, torch.cat(seen)), dim=-1)
 
 
-def edit_stage(transformer: Transformer, embeddings: Mapping[Words, PromptEmbeddings], guidance: Guidance) -> Stage:
+def edit_stage(transformer: Denoiser, embeddings: Mapping[Words, PromptEmbeddings], guidance: Guidance) -> Stage:
     """The stage that sees the source."""
     branches = edit_branches(guidance, with_dead=not transformer.measures.dead_branches)
     return Stage(
@@ -75,7 +80,7 @@ def edit_stage(transformer: Transformer, embeddings: Mapping[Words, PromptEmbedd
 
 
 def refine_stage(
-    transformer: Transformer, embeddings: Mapping[Words, PromptEmbeddings], *, guidance_scale: float
+    transformer: Denoiser, embeddings: Mapping[Words, PromptEmbeddings], *, guidance_scale: float
 ) -> Stage:
     """The tail that sees the picture alone; image guidance and the norm are not used in it."""
     branches = refine_branches(guidance_scale)
@@ -90,16 +95,14 @@ def refine_stage(
 
 
 def _batches(
-    transformer: Transformer, branches: tuple[Branch, ...], embeddings: Mapping[Words, PromptEmbeddings]
+    transformer: Denoiser, branches: tuple[Branch, ...], embeddings: Mapping[Words, PromptEmbeddings]
 ) -> tuple[Batch, ...]:
     """All branches at once, or one at a time."""
     together = [(branch,) for branch in branches] if transformer.measures.one_by_one else [branches]
     return tuple(_batch(transformer, some, embeddings) for some in together)
 
 
-def _batch(
-    transformer: Transformer, branches: tuple[Branch, ...], embeddings: Mapping[Words, PromptEmbeddings]
-) -> Batch:
+def _batch(transformer: Denoiser, branches: tuple[Branch, ...], embeddings: Mapping[Words, PromptEmbeddings]) -> Batch:
     read = [embeddings[branch.words] for branch in branches]
     t5 = torch.cat([words.t5 for words in read])
     llama = torch.cat([words.llama for words in read], dim=1)

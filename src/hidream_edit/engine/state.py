@@ -15,7 +15,9 @@ from torch import Tensor
 from hidream_edit.domain.edit import EditSettings
 from hidream_edit.domain.errors import StateInvalid
 from hidream_edit.domain.picture import Picture
+from hidream_edit.domain.quality import Quality, Traded
 from hidream_edit.engine.fitting import tensor_of
+from hidream_edit.engine.quality.shortcuts import Shortcuts
 from hidream_edit.engine.sampler import SolverState
 
 FORMAT = "hidream-edit state 1"
@@ -35,6 +37,8 @@ class EditState:
     source_latents: Tensor = field(repr=False)
     solver: SolverState = field(repr=False)
     pictures: tuple[Picture, ...] = ()  # images that are finished, in the source's size
+    shortcuts: Shortcuts = field(default=Shortcuts(), repr=False)  # stays empty where the quality is exact
+    float8: bool = False  # whether its steps are multiplied in float8
 
     @property
     def step_count(self) -> int:
@@ -61,9 +65,26 @@ class EditState:
         """Whether every image is finished."""
         return len(self.pictures) == self.settings.num_images
 
+    @property
+    def traded(self) -> Traded | None:
+        """What was done without so far; None of an exact edit."""
+        if self.settings.quality is Quality.EXACT:
+            return None
+        past = self.shortcuts
+        return Traded(
+            self.settings.quality,
+            self.steps_done_total,
+            past.steps_computed,
+            past.branches,
+            past.branches_computed,
+            self.float8,
+        )
+
     def with_image_started(self, image_index: int, noise: Tensor) -> EditState:
         """The state at step 0 of an image."""
-        return replace(self, image_index=image_index, step=0, solver=SolverState(noise))
+        return replace(
+            self, image_index=image_index, step=0, solver=SolverState(noise), shortcuts=self.shortcuts.fresh()
+        )
 
     def to_bytes(self) -> bytes:
         """A safetensors file that `from_bytes` takes back, in any process."""
@@ -71,6 +92,7 @@ class EditState:
         tensors["latents"] = self.solver.latents
         if self.solver.corrected is not None:
             tensors["corrected"] = self.solver.corrected
+        tensors |= {f"shortcut.{name}": tensor for name, tensor in self.shortcuts.tensors().items()}
         tensors |= {f"prediction.{age}": tensor for age, tensor in enumerate(self.solver.predictions)}
         tensors |= {f"picture.{index}": tensor_of(picture) for index, picture in enumerate(self.pictures)}
         if self.source.alpha is not None:
@@ -83,6 +105,8 @@ class EditState:
             "image_index": self.image_index,
             "step": self.step,
             "order": self.solver.order,
+            "shortcuts": self.shortcuts.facts(),
+            "float8": self.float8,
             "alpha_kept": [picture.alpha is not None for picture in self.pictures],
         }
         owned = {name: tensor.detach().to("cpu").contiguous().clone() for name, tensor in tensors.items()}
@@ -100,6 +124,11 @@ class EditState:
             facts = _facts(data)
             tensors = load_tensors(data)
             alpha = bytes(tensors["source.alpha"].numpy()) if "source.alpha" in tensors else None
+            shortcuts = {
+                name.removeprefix("shortcut."): tensor
+                for name, tensor in tensors.items()
+                if name.startswith("shortcut.")
+            }
             predictions = (tensors[f"prediction.{age}"] for age in range(2) if f"prediction.{age}" in tensors)
             return cls(
                 settings=EditSettings.from_json(facts["settings"]),
@@ -117,6 +146,9 @@ class EditState:
                     _picture(tensors[f"picture.{index}"], alpha if kept else None)
                     for index, kept in enumerate(facts["alpha_kept"])
                 ),
+                # States of before there was a choice are exact ones.
+                shortcuts=Shortcuts.from_saved(facts["shortcuts"], shortcuts) if "shortcuts" in facts else Shortcuts(),
+                float8=bool(facts.get("float8", False)),
             )
         except (KeyError, TypeError, ValueError, SafetensorError) as problem:
             raise StateInvalid(f"these bytes are not a saved edit of this version ({problem})") from problem

@@ -82,6 +82,10 @@ class IsolatedPictures:
             context=multiprocessing.get_context("spawn"),  # a fork would copy threads' locks, and CUDA's state
         )
 
+    def start(self) -> None:
+        """Start the children, which takes longer than many edits; does not wait for them."""
+        self._pool.schedule(_nothing)
+
     def decode(self, data: bytes) -> Picture:
         """See `pictures.decode.decode`.
 
@@ -158,6 +162,10 @@ def _decoded(data: bytes, limits: DecodeLimits) -> Picture | _Refusal:
 
 def _encoded(picture: Picture, output_format: OutputFormat, about: Mapping[str, object] | None) -> bytes:
     return encode(picture, output_format, about=about)
+
+
+def _nothing() -> None:
+    """A first task: the pool starts its children for it, and they import what they need."""
 
 
 def _confine(memory_bytes_max: int) -> None:

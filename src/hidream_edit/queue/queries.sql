@@ -26,6 +26,11 @@ INSERT INTO inputs (job_id, input) VALUES (:id, :input);
 -- input_of_job: what it is to do.
 SELECT input FROM inputs WHERE job_id = :id;
 
+-- next_in_line: whom a claim would take; its order is that of `claim_job`.
+SELECT * FROM jobs
+WHERE state = 'queued' AND (start_deadline IS NULL OR start_deadline > :now)
+ORDER BY priority, turn, sequence LIMIT 1;
+
 -- extend_lease: the runner is alive.
 UPDATE jobs SET lease_expires_at = :lease_expires_at
 WHERE lease_token = :lease_token AND state = 'running'

@@ -147,6 +147,10 @@ class SqlStore(ABC):
         self.execute("keep_bucket", caller=caller, tokens=after.tokens, filled_at=after.filled_at)
         return None
 
+    def next_in_line(self, *, now: float) -> Job | None:
+        row = self._one("next_in_line", now=now)
+        return None if row is None else _job(row)
+
     def claim(self, *, runner_id: str, now: float, lease_seconds: float) -> Job | None:
         if self._number("count_queued") == 0:  # a reader's look, so that idle runners never write
             return None

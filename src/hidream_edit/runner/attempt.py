@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import threading
 import time
@@ -18,7 +17,6 @@ from hidream_edit.domain.job import EventLevel, Failure, Job, JobState
 from hidream_edit.domain.measures import (
     EDIT_SECONDS,
     ENCODE_SECONDS,
-    PREVIEW_SECONDS,
     STEPS_PER_SECOND,
     Measure,
     Observation,
@@ -26,10 +24,13 @@ from hidream_edit.domain.measures import (
     step_group,
 )
 from hidream_edit.domain.picture import Picture
+from hidream_edit.domain.quality import Traded
 from hidream_edit.domain.safety import SafetyChecker, blackened
 from hidream_edit.pictures.isolated import Pictures
 from hidream_edit.runner.job_log import JobCancelled, JobLog
 from hidream_edit.runner.job_spans import JobSpans
+from hidream_edit.runner.previews import Previews, PreviewTools
+from hidream_edit.runner.sources import SourcesAhead
 from hidream_edit.telemetry.traces import Span, Tracer
 from hidream_edit.version import __version__
 
@@ -37,7 +38,6 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-PREVIEW_KEEP_SECONDS, PREVIEW_SECONDS_BETWEEN = 300.0, 0.25
 RETRY_SECONDS = 0.2
 # A bucket that is down or full is waited for; what minutes of work made is not thrown away.
 BLOBS_RETRY_SECONDS, BLOBS_PATIENCE_SECONDS = 1.0, 600.0
@@ -59,7 +59,9 @@ class Tools:
     blobs: BlobStore
     engine: EditEngine
     read_source: Callable[[str], bytes]
+    ahead: SourcesAhead
     pictures: Pictures
+    previews: PreviewTools
     clock: Callable[[], float]
     lease_seconds: float
     safety: SafetyChecker | None
@@ -76,6 +78,7 @@ class Edited:
     pictures: tuple[Picture, ...]
     flagged: list[bool]  # empty where they were not checked
     seconds: float
+    traded: Traded | None
 
 
 class Attempt:
@@ -86,7 +89,7 @@ class Attempt:
         self._job, self._tools = job, tools
         self._log = JobLog(tools.store, job, self.lease, tools.clock)
         self._spans = JobSpans(tools.tracer, job)
-        self._measured: list[Observation] = []
+        self._measured: list[Observation] = []  # the thread of previews adds to it
         self._request: EditRequest | None = None
         self._outcome: Edited | Failure | JobCancelled | HandedBack | LeaseLost | None = None
 
@@ -123,8 +126,7 @@ class Attempt:
         store, job, outcome = self._tools.store, self._job, self._outcome
         if isinstance(outcome, Edited):
             try:
-                with self._spans.stage("save", images=len(outcome.pictures)):
-                    output = self._saved(outcome)
+                output = self._saved(outcome)
             except HandedBack as told:
                 outcome = told
             except Exception:
@@ -152,7 +154,7 @@ class Attempt:
     def _write(self, state: JobState, write: Callable[..., object]) -> JobState | None:
         """A store that does not answer may be back before the lease is over, and the work of minutes need not be done
         again."""
-        events, until = self._log.take(), time.monotonic() + self._tools.lease_seconds
+        events, until = self._log.end(), time.monotonic() + self._tools.lease_seconds
         with self._spans.stage("complete", state=state.value):
             while True:
                 try:
@@ -174,18 +176,14 @@ class Attempt:
         if request.ignored_fields:
             unknown = ", ".join(request.ignored_fields)
             log.say(f"ignored, since this endpoint does not know them: {unknown}", EventLevel.WARN)
-        with self._spans.stage("fetch source"):
-            data = self._patiently(lambda: tools.read_source(request.image_url))
-        with self._spans.stage("decode") as span:
-            source = tools.pictures.decode(data)
-            span.note(width=source.width, height=source.height)
-        del data
+        source = tools.ahead.taken(self._job.id) or self._read(request)
         decoded = time.monotonic()
         log.say(f"source read: {source.width}x{source.height}", seconds=round(decoded - began, 3))
         if any(self._flagged(request, [source])):
             return REFUSED
         with self._spans.stage("edit", width=source.width, height=source.height) as span:
-            started, pictures = self._driven(request, source, span)
+            started, done = self._driven(request, source, span)
+        pictures = done.pictures
         self._measure(EDIT_SECONDS, time.monotonic() - decoded, step_group(started.steps_total))
         seconds, flagged = time.monotonic() - decoded, self._flagged(request, pictures)
         if any(flagged):
@@ -194,19 +192,30 @@ class Attempt:
                 blackened(picture) if is_flagged else picture
                 for picture, is_flagged in zip(pictures, flagged, strict=True)
             )
-        return Edited(started, pictures, flagged, seconds)
+        return Edited(started, pictures, flagged, seconds, done.traded)
+
+    def _read(self, request: EditRequest) -> Picture:
+        """The source, fetched and decoded now."""
+        with self._spans.stage("fetch source"):
+            data = self._patiently(lambda: self._tools.read_source(request.image_url))
+        with self._spans.stage("decode") as span:
+            source = self._tools.pictures.decode(data)
+            span.note(width=source.width, height=source.height)
+        return source
 
     def _flagged(self, request: EditRequest, pictures: Sequence[Picture]) -> list[bool]:
         """What the checker says of each picture; nothing where nobody asked, or nobody can say."""
         checker = self._tools.safety
         return checker.flagged(pictures) if checker is not None and request.enable_safety_checker else []
 
-    def _driven(self, request: EditRequest, source: Picture, span: Span) -> tuple[EditStarted, tuple[Picture, ...]]:
+    def _driven(self, request: EditRequest, source: Picture, span: Span) -> tuple[EditStarted, EditDone]:
         """Run the engine to its end, telling each step."""
         tools, log = self._tools, self._log
         started: EditStarted | None = None
-        pictures: tuple[Picture, ...] = ()
-        previewed, step_began, steps, seconds_of_steps = 0.0, time.monotonic(), 0, 0.0
+        done: EditDone | None = None
+        checker = tools.safety if request.enable_safety_checker else None
+        previews = Previews(self._job, log, self._spans, tools.previews, checker=checker, measured=self._measured)
+        step_began, steps, seconds_of_steps = time.monotonic(), 0, 0.0
         for progress in tools.engine.edit(source, request.edit_input):
             if tools.hurry.is_set():
                 raise HandedBack
@@ -218,24 +227,23 @@ class Attempt:
                 if request.enable_safety_checker and tools.safety is None:
                     log.say(UNCHECKED, EventLevel.WARN)
             elif isinstance(progress, StepDone):
-                seconds, step_began = time.monotonic() - step_began, time.monotonic()
+                seconds = time.monotonic() - step_began
                 steps, seconds_of_steps = steps + 1, seconds_of_steps + seconds
                 facts: dict[str, Any] = {"step": progress.steps_done, "of": progress.steps_total}
-                if self._job.wants_previews and step_began - previewed >= PREVIEW_SECONDS_BETWEEN:
-                    previewed = step_began
-                    with contextlib.suppress(BlobsUnavailable):  # the edit can do without it
-                        facts["preview"] = self._preview(request, progress)
-                        self._measure(PREVIEW_SECONDS, time.monotonic() - step_began)
-                    step_began = time.monotonic()
                 log.say(f"step {progress.steps_done} of {progress.steps_total}", seconds=round(seconds, 4), **facts)
+                previews.offer(progress)
+                step_began = time.monotonic()
+                tools.ahead.look(seconds_of_steps / steps * (progress.steps_total - progress.steps_done))
             elif isinstance(progress, EditDone):
-                pictures = progress.pictures
+                done = progress
+                if progress.traded is not None:
+                    log.say(progress.traded.in_words())
             log.flush()
-        if started is None:
+        if started is None or done is None:
             raise RuntimeError("the engine ended without an edit")
         if seconds_of_steps > 0:
             self._measure(STEPS_PER_SECOND, steps / seconds_of_steps)
-        return started, pictures
+        return started, done
 
     def _saved(self, edited: Edited) -> Mapping[str, Any]:
         """The output of the job. Its pictures are saved before it is completed: a crash in between repeats work, and
@@ -251,6 +259,7 @@ class Attempt:
             "has_nsfw_concepts": edited.flagged if request.enable_safety_checker else [False] * len(images),
             "prompt": edited.started.prompt,
             "sync_mode": request.sync_mode,
+            "quality": None if edited.traded is None else edited.traded.as_json(),
         }
 
     def _stored(self, request: EditRequest, started: EditStarted, index: int, picture: Picture) -> dict[str, Any]:
@@ -262,18 +271,13 @@ class Attempt:
             "settings": started.settings.as_json(),
         }
         began = time.monotonic()
-        data = tools.pictures.encode(picture, request.output_format, about=about if tools.tells_origin else None)
+        with self._spans.stage("encode", width=picture.width, height=picture.height):
+            data = tools.pictures.encode(picture, request.output_format, about=about if tools.tells_origin else None)
         self._measure(ENCODE_SECONDS, time.monotonic() - began)
         content_type = f"image/{request.output_format}"
-        facts = self._patiently(lambda: self._kept(data, content_type, self._job.keep_seconds))
+        with self._spans.stage("store"):
+            facts = self._patiently(lambda: self._kept(data, content_type))
         return {"blob": facts.id, "width": picture.width, "height": picture.height, "content_type": content_type}
-
-    def _preview(self, request: EditRequest, progress: StepDone) -> str:
-        tools, picture = self._tools, progress.preview()
-        if any(self._flagged(request, [picture])):
-            picture = blackened(picture)
-        data = tools.pictures.encode(picture, "jpeg", about=None)
-        return self._kept(data, "image/jpeg", PREVIEW_KEEP_SECONDS).id
 
     def _patiently(self, call: Callable[[], T]) -> T:
         """Do what needs the files, as soon as they can be had.
@@ -285,20 +289,20 @@ class Attempt:
         while True:
             try:
                 return call()
-            except BlobsUnavailable as problem:
+            except (BlobsUnavailable, StoreUnavailable) as problem:  # facts of files lie in the database
                 if time.monotonic() > until:
                     raise HandedBack from problem
                 logger.warning("%s; trying again", problem)
                 if self._tools.hurry.wait(BLOBS_RETRY_SECONDS):
                     raise HandedBack from problem
 
-    def _kept(self, data: bytes, content_type: str, keep_seconds: float) -> BlobFacts:
+    def _kept(self, data: bytes, content_type: str) -> BlobFacts:
         tools, job = self._tools, self._job
         return tools.blobs.put(
             iter([data]),
             content_type,
             now=tools.clock(),
-            keep_seconds=keep_seconds,
+            keep_seconds=job.keep_seconds,
             caller=job.caller,
             access=job.access,
         )

@@ -1,4 +1,4 @@
-"""The loop of a runner: one job on the device, the one before it being saved."""
+"""The loop of a runner: one job on the device, the one before it being saved, the source of the next being read."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ from hidream_edit.domain.job import Job
 from hidream_edit.domain.safety import UNCHECKED, SafetyChecker
 from hidream_edit.pictures.isolated import Pictures, PicturesHere
 from hidream_edit.runner.attempt import Attempt, Tools
+from hidream_edit.runner.beside import Beside
 from hidream_edit.runner.heartbeat import Heartbeat
+from hidream_edit.runner.previews import PreviewTools
+from hidream_edit.runner.sources import SourcesAhead
 from hidream_edit.telemetry.logs import about
 from hidream_edit.telemetry.traces import NO_TRACES, Tracer
 
@@ -37,7 +40,8 @@ class RunnerLimits:
 
 class Runner:
     """Edits one job at a time until it is told to stop. While one is edited, the pictures of the last one are encoded
-    and saved, so that the device does not wait for a disk or a network."""
+    and saved, and the source of the one that is likely next is read, so that the device does not wait for a disk or a
+    network."""
 
     def __init__(
         self,
@@ -58,8 +62,14 @@ class Runner:
         self._safety = UNCHECKED if safety is None else safety.name
         self._limits, self._clock = limits or RunnerLimits(), clock
         self._draining, self._hurry = threading.Event(), threading.Event()
+        pictures = pictures or PicturesHere()
+        self._besides = reader, previewer = Beside("reader"), Beside("previewer")
+        self._ahead = SourcesAhead(
+            store, read_source, pictures, tracer, reader, clock=clock, is_wanted=lambda: not self._draining.is_set()
+        )
+        previews = PreviewTools(blobs, pictures, previewer, clock)
         self._tools = Tools(
-            store, blobs, engine, read_source, pictures or PicturesHere(), clock, self._limits.lease_seconds,
+            store, blobs, engine, read_source, self._ahead, pictures, previews, clock, self._limits.lease_seconds,
             safety, tells_origin, self._hurry, tracer,
         )  # fmt: skip
         self._heartbeat = Heartbeat(
@@ -108,6 +118,7 @@ class Runner:
                         runner_id=self.id, now=self._clock(), lease_seconds=self._limits.lease_seconds
                     )
                     if job is None:
+                        self._ahead.forget()
                         self._store.wait(revision, seconds_max=self._limits.look_seconds)
                         continue
                     attempt = self._edited(job)
@@ -117,6 +128,8 @@ class Runner:
                 except StoreUnavailable:
                     logger.exception("the store does not answer")
                     self._draining.wait(self._limits.look_seconds)
+        for beside in self._besides:
+            beside.close()
         with contextlib.suppress(StoreUnavailable):
             self._store.dismiss(self.id)
 
@@ -129,6 +142,7 @@ class Runner:
         self._heartbeat.watch(attempt.lease)
         with about(job_id=job.id):
             attempt.edit()
+        self._ahead.stop_looking()
         return attempt
 
     def _finished(self, attempt: Attempt) -> None:

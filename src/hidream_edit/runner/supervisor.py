@@ -1,4 +1,4 @@
-"""The parent that keeps a runner alive."""
+"""The parent that keeps runners alive."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 logger = logging.getLogger(__name__)
 
@@ -85,3 +85,41 @@ class Supervisor:
             pause = BACKOFF_SECONDS[min(tries, len(BACKOFF_SECONDS)) - 1] if tries else 0.0
             logger.error("the runner ended with %s; starting it again in %s seconds", code, pause)
             self._ending.wait(pause)
+
+
+class Supervisors:
+    """Several children, each kept alive for itself, told and ended together."""
+
+    def __init__(self, supervisors: Iterable[Supervisor]) -> None:
+        self._all = tuple(supervisors)
+
+    def start(self) -> None:
+        """Begin."""
+        for one in self._all:
+            one.start()
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether any child runs right now."""
+        return any(one.is_alive for one in self._all)
+
+    def drain(self) -> None:
+        """Tell all to finish what they have."""
+        for one in self._all:
+            one.drain()
+
+    def hurry(self) -> None:
+        """Tell all to hand their jobs back."""
+        for one in self._all:
+            one.hurry()
+
+    def wait(self, seconds: float) -> bool:
+        """Whether all have ended within ``seconds``."""
+        until = time.monotonic() + seconds
+        ended = [one.wait(max(0.0, until - time.monotonic())) for one in self._all]
+        return all(ended)
+
+    def kill(self) -> None:
+        """End all now."""
+        for one in self._all:
+            one.kill()

@@ -113,22 +113,26 @@ class MemoryStore:
         self._changed.notify_all()
         return kept
 
+    def next_in_line(self, *, now: float) -> Job | None:
+        with self._lock:
+            waiting = (self._jobs[one.id] for one in self.line())
+            return next((job for job in waiting if job.start_deadline is None or job.start_deadline > now), None)
+
     def claim(self, *, runner_id: str, now: float, lease_seconds: float) -> Job | None:
         with self._lock:
-            for waiting in self.line():
-                job = self._jobs[waiting.id]
-                if job.start_deadline is None or job.start_deadline > now:
-                    self._turn = max(self._turn, self._turns[job.id])
-                    claimed = replace(
-                        moved(job, JobState.RUNNING),
-                        attempt=job.attempt + 1,
-                        started_at=now,
-                        runner_id=runner_id,
-                        lease_token=uuid.uuid4().hex,
-                        lease_expires_at=now + lease_seconds,
-                    )
-                    return self._with_input(self._kept(claimed))
-            return None
+            job = self.next_in_line(now=now)
+            if job is None:
+                return None
+            self._turn = max(self._turn, self._turns[job.id])
+            claimed = replace(
+                moved(job, JobState.RUNNING),
+                attempt=job.attempt + 1,
+                started_at=now,
+                runner_id=runner_id,
+                lease_token=uuid.uuid4().hex,
+                lease_expires_at=now + lease_seconds,
+            )
+            return self._with_input(self._kept(claimed))
 
     def extend(self, leases: Sequence[str], *, now: float, lease_seconds: float) -> Mapping[str, bool]:
         with self._lock:

@@ -10,6 +10,7 @@ from typing import Any
 from hidream_edit.domain.edit import EditDefaults, EditInput
 from hidream_edit.domain.edit_request import EditDone, EditStarted, Progress, StepDone
 from hidream_edit.domain.picture import Picture
+from hidream_edit.domain.quality import Quality, Traded
 
 PREVIEW_SIDE = 8
 
@@ -20,9 +21,9 @@ class NullEngine:
     name, device = "null", "nothing"
     examples: tuple[str, ...] = ("invert the colours",)
 
-    def __init__(self, *, seconds_per_step: float = 0.0, steps: int = 3) -> None:
+    def __init__(self, *, seconds_per_step: float = 0.0, steps: int = 3, quality: Quality = Quality.EXACT) -> None:
         self._seconds_per_step = seconds_per_step
-        self._defaults = EditDefaults(num_inference_steps=steps)
+        self._defaults = EditDefaults(num_inference_steps=steps, quality=quality)
         self.defaults: Mapping[str, Any] = asdict(self._defaults)
 
     def memory_bytes(self) -> int:
@@ -41,4 +42,6 @@ class NullEngine:
                 raise SystemExit(9)
             yield StepDone(step + 1, total, lambda: Picture(1, 1, source.rgb[:3]))
         inverted = bytes(255 - value for value in source.rgb) if len(source.rgb) < 1_000_000 else source.rgb
-        yield EditDone(tuple(Picture(*source.size, inverted, source.alpha) for _ in range(settings.num_images)))
+        pictures = tuple(Picture(*source.size, inverted, source.alpha) for _ in range(settings.num_images))
+        is_exact = settings.quality is Quality.EXACT
+        yield EditDone(pictures, None if is_exact else Traded(settings.quality, total, total, total, total))

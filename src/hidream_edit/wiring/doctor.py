@@ -14,6 +14,7 @@ from typing import Any
 from hidream_edit.domain.errors import BlobsUnavailable, HidreamEditError, StoreUnavailable, StoreUnusable
 from hidream_edit.engine.known_models import BUNDLED, MINI, bundled_is_here, is_cached
 from hidream_edit.settings import ModelSettings, ServerSettings
+from hidream_edit.wiring.devices import named_devices
 from hidream_edit.wiring.exit_codes import ExitCode
 from hidream_edit.wiring.server_parts import open_objects
 
@@ -126,11 +127,12 @@ def _device(models: ModelSettings) -> Finding:
         return Finding("device", Verdict.OK, "none is needed with --model null")
     from hidream_edit.engine.devices import choose_device, choose_dtype  # brings torch
 
-    device = choose_device(models.device)
+    several = [str(choose_device(name)) for name in named_devices(models)]
+    device = choose_device(several[0] if several else models.device)
     dtype = str(choose_dtype(models.dtype, device)).removeprefix("torch.")
     if device.type == "cpu" and models.model not in (None, MINI):
         return Finding("device", Verdict.WARNING, f"cpu, {dtype}", "an edit takes hours; use a CUDA device")
-    return Finding("device", Verdict.OK, f"{device}, {dtype}")
+    return Finding("device", Verdict.OK, f"{', '.join(several) or device}, {dtype}")
 
 
 def _memory(models: ModelSettings) -> Finding:
@@ -139,7 +141,8 @@ def _memory(models: ModelSettings) -> Finding:
         return Finding("memory", Verdict.OK, "little is needed with --model null")
     from hidream_edit.engine.devices import HEADROOM_BYTES, choose_device, free_bytes  # brings torch
 
-    device = choose_device(models.device)
+    several = [choose_device(name) for name in named_devices(models)] or [choose_device(models.device)]
+    device = min(several, key=free_bytes)  # each holds the whole transformer
     free, needed = free_bytes(device), HEADROOM_BYTES + (_bytes_of(folder) if folder is not None else 0)
     found = f"{free / GIBIBYTE:.1f} GiB are free on {device}"
     if folder is None:

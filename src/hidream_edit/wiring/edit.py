@@ -23,6 +23,7 @@ from hidream_edit.pictures.encode import encode
 from hidream_edit.pictures.sources import expand, read
 from hidream_edit.settings import DescriberSettings, ModelSettings
 from hidream_edit.wiring.describe import make_describer
+from hidream_edit.wiring.devices import named_devices
 from hidream_edit.wiring.exit_codes import ExitCode, exit_code_of
 from hidream_edit.wiring.outputs import OutputPlan, Written, store
 
@@ -113,8 +114,11 @@ def load_engine(models: ModelSettings, reporter: Reporter) -> Any:
         base=models.base,
         text_encoder_4=models.text_encoder_4,
         device=models.device,
+        devices=named_devices(models),
         dtype=models.dtype,
         memory=models.memory,
+        quality=models.quality,
+        float8=models.float8,
         progress=reporter.loading,
     )
     if engine.model.is_random:
@@ -171,6 +175,7 @@ def _edit_one(
         "prompt": state.prompt,
         "settings": settings.as_json(),
         "model": engine.model.name,
+        "quality": None if state.traded is None else state.traded.as_json(),
         "warnings": list(warnings),
     }
 

@@ -16,7 +16,7 @@ from hidream_edit.wiring.exit_codes import ExitCode, exit_code_of
 
 SENT = (
     "target_image_description", "negative_prompt", "num_inference_steps", "seed", "guidance_scale",
-    "image_guidance_scale", "num_images",
+    "image_guidance_scale", "num_images", "quality",
 )  # fmt: skip
 
 
@@ -95,6 +95,7 @@ def _edit_one(
         "prompt": edit.prompt,
         "settings": about.get("settings", {}),
         "model": about.get("model"),
+        "quality": None if edit.quality is None else dict(edit.quality),
         "request_id": edit.request_id,
         "warnings": warnings,
     }

@@ -22,10 +22,11 @@ from hidream_edit.domain.edit_request import EditDone, EditEngine, EditStarted, 
 from hidream_edit.domain.errors import InputInvalid, ModelNotFound
 from hidream_edit.domain.interfaces import RunnerFacts, RunnerState
 from hidream_edit.domain.picture import Picture
+from hidream_edit.domain.quality import Quality, quality_named
 from hidream_edit.domain.safety import DEFAULT_CHECKER, SafetyChecker
 from hidream_edit.engine.known_models import is_cached
 from hidream_edit.outgoing.download import DownloadLimits
-from hidream_edit.pictures.isolated import IsolatedPictures
+from hidream_edit.pictures.isolated import IsolatedPictures, Pictures
 from hidream_edit.runner.runner import Runner, RunnerLimits
 from hidream_edit.settings import (
     ModelSettings,
@@ -39,6 +40,8 @@ from hidream_edit.telemetry.meters import Meters
 from hidream_edit.telemetry.side_door import SideDoor
 from hidream_edit.telemetry.traces import Tracer
 from hidream_edit.testing import NullEngine
+from hidream_edit.wiring.devices import named_devices
+from hidream_edit.wiring.exit_codes import ExitCode
 from hidream_edit.wiring.server_parts import ServerParts, open_parts
 from hidream_edit.wiring.tracing import open_tracer
 
@@ -62,6 +65,10 @@ class EngineOfRunner:
     def memory_bytes(self) -> int:
         return self._engine.memory_bytes()
 
+    def close(self) -> None:
+        """End the processes of other devices."""
+        self._engine.close()
+
     def edit(self, source: Picture, edit_input: EditInput) -> Iterator[Progress]:
         engine = self._engine
         settings = engine.settle(edit_input)
@@ -71,7 +78,7 @@ class EngineOfRunner:
             state = current
             preview = partial(engine.preview, current, side_max=PREVIEW_SIDE)
             yield StepDone(current.steps_done_total, current.steps_total, preview)
-        yield EditDone(state.pictures)
+        yield EditDone(state.pictures, state.traded)
 
 
 def load(models: ModelSettings) -> EditEngine:
@@ -81,7 +88,8 @@ def load(models: ModelSettings) -> EditEngine:
         InputInvalid, ModelUnusable, DeviceUnavailable: see `Engine.load`.
     """
     if models.model == NULL:
-        return NullEngine(seconds_per_step=NullEngineSettings().seconds_per_step)
+        quality = quality_named(models.quality or Quality.EXACT)
+        return NullEngine(seconds_per_step=NullEngineSettings().seconds_per_step, quality=quality)
     from hidream_edit.engine.engine import Engine  # brings torch
 
     return EngineOfRunner(
@@ -91,11 +99,20 @@ def load(models: ModelSettings) -> EditEngine:
             base=models.base,
             text_encoder_4=models.text_encoder_4,
             device=models.device,
+            devices=named_devices(models),
             dtype=models.dtype,
             memory=models.memory,
+            quality=models.quality,
+            float8=models.float8,
             progress=tell_line_by_line,
+            on_loss=_end_with_the_group,
         )
     )
+
+
+def _end_with_the_group(_: str) -> None:
+    """A device is lost. Ending at once leaves the job to its lease: the next group does it from the start."""
+    os._exit(ExitCode.DEVICE)
 
 
 def tell_line_by_line(message: str) -> None:
@@ -122,11 +139,15 @@ def load_checker(settings: SafetySettings) -> SafetyChecker | None:
     return PictureClassifier.load(settings.model or DEFAULT_CHECKER)
 
 
-def warm_up(engine: EditEngine) -> None:
-    """One step for nobody: whatever is only built at the first use is built before somebody waits for it."""
-    gray = Picture(8, 8, bytes(8 * 8 * 3))
-    for _ in engine.edit(gray, EditInput(edit_instruction="", seed=0, num_inference_steps=1, num_images=1)):
-        pass
+def warm_up(engine: EditEngine, pictures: Pictures, checker: SafetyChecker | None) -> None:
+    """One step for nobody, from a file to a file: whatever is only built at the first use is built before somebody
+    waits for it."""
+    black = pictures.decode(pictures.encode(Picture(8, 8, bytes(8 * 8 * 3)), "jpeg", about=None))
+    for progress in engine.edit(black, EditInput(edit_instruction="", seed=0, num_inference_steps=1, num_images=1)):
+        if isinstance(progress, StepDone):
+            progress.preview()
+    if checker is not None:
+        checker.flagged([black])
 
 
 def work(
@@ -177,6 +198,34 @@ def _work(
     *,
     supervised: bool,
 ) -> None:
+    with contextlib.closing(IsolatedPictures()) as pictures:
+        pictures.start()  # beside the weights
+        engine, checker = _ready(parts, models, safety, pictures, doing)
+        runner = Runner(
+            parts.store,
+            parts.blobs,
+            engine,
+            SourceReader(parts.blobs, DownloadLimits(allowed=settings.allowed_networks), clock=time.time),
+            pictures=pictures,
+            safety=checker,
+            tells_origin=settings.tell_origin,
+            limits=RunnerLimits(settings.lease_seconds, settings.heartbeat_seconds),
+            tracer=tracer,
+        )
+        doing.state = lambda: runner.state
+        ending = _Ending(runner, settings.grace_seconds)
+        if supervised:
+            threading.Thread(target=ending.when_parent_is_gone, name="parent", daemon=True).start()
+        with ending.on_signals():
+            runner.run()
+        if isinstance(engine, EngineOfRunner):
+            engine.close()
+
+
+def _ready(
+    parts: ServerParts, models: ModelSettings, safety: SafetySettings, pictures: Pictures, doing: _Doing
+) -> tuple[EditEngine, SafetyChecker | None]:
+    """An engine that was loaded and has made an edit, and what checks its pictures; others see how far it is."""
     beginning = f"runner-{uuid.uuid4().hex[:12]}"
     try:
         parts.store.announce(RunnerFacts(beginning, RunnerState.LOADING, models.model or "mini", time.time()))
@@ -186,30 +235,10 @@ def _work(
             RunnerFacts(beginning, RunnerState.WARMING, engine.name, time.time(), device=engine.device)
         )
         doing.state = lambda: RunnerState.WARMING
-        warm_up(engine)
+        warm_up(engine, pictures, checker)
     finally:
         parts.store.dismiss(beginning)
-    reader = SourceReader(parts.blobs, DownloadLimits(allowed=settings.allowed_networks), clock=time.time)
-    limits = RunnerLimits(settings.lease_seconds, settings.heartbeat_seconds)
-    pictures = IsolatedPictures()
-    runner = Runner(
-        parts.store,
-        parts.blobs,
-        engine,
-        reader,
-        pictures=pictures,
-        safety=checker,
-        tells_origin=settings.tell_origin,
-        limits=limits,
-        tracer=tracer,
-    )
-    doing.state = lambda: runner.state
-    ending = _Ending(runner, settings.grace_seconds)
-    if supervised:
-        threading.Thread(target=ending.when_parent_is_gone, name="parent", daemon=True).start()
-    with ending.on_signals():
-        runner.run()
-    pictures.close()
+    return engine, checker
 
 
 class _Ending:

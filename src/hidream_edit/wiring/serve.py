@@ -9,7 +9,7 @@ import logging
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,13 +25,14 @@ from hidream_edit.domain.blobs import Access
 from hidream_edit.domain.edit import EditDefaults, Fit
 from hidream_edit.domain.errors import InputInvalid, StoreUnavailable
 from hidream_edit.domain.interfaces import RunnerState
+from hidream_edit.domain.quality import Quality
 from hidream_edit.domain.quotas import Quota
 from hidream_edit.domain.safety import DEFAULT_CHECKER, UNCHECKED
 from hidream_edit.queue.maintenance import Maintenance
 from hidream_edit.queue.submitter import Submitter
 from hidream_edit.queue.watcher import Watcher
-from hidream_edit.runner.supervisor import Supervisor
-from hidream_edit.settings import ServerSettings, TraceSettings
+from hidream_edit.runner.supervisor import Supervisor, Supervisors
+from hidream_edit.settings import RunnerSettings, ServerSettings, TraceSettings
 from hidream_edit.telemetry.meters import Meters
 from hidream_edit.telemetry.traces import Tracer
 from hidream_edit.webhooks.sender import WebhookSender
@@ -100,8 +101,8 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def serve(settings: ServerSettings, say: Callable[[str], None], runner_command: list[str] | None) -> None:
-    """Serve until a signal; ``runner_command`` starts the runner that belongs to this process.
+def serve(settings: ServerSettings, say: Callable[[str], None], runner_commands: Sequence[list[str]]) -> None:
+    """Serve until a signal; ``runner_commands`` start the runners that belong to this process.
 
     The first SIGTERM or Ctrl-C drains: the running edit finishes, for up to the grace period, while answers are still
     given. The second hands it back to the queue at its next step.
@@ -118,7 +119,7 @@ def serve(settings: ServerSettings, say: Callable[[str], None], runner_command: 
             contextlib.closing(open_tracer(TraceSettings(), "api")) as tracer,
             asyncio.Runner(loop_factory=_fast_loop()) as runner,
         ):
-            runner.run(_serve(settings, parts, tracer, say, runner_command, has_keys=has_keys))
+            runner.run(_serve(settings, parts, tracer, say, runner_commands, has_keys=has_keys))
     finally:
         parts.close()
 
@@ -137,11 +138,16 @@ async def _serve(
     parts: ServerParts,
     tracer: Tracer,
     say: Callable[[str], None],
-    runner_command: list[str] | None,
+    runner_commands: Sequence[list[str]],
     *,
     has_keys: bool,
 ) -> None:
-    supervisor = None if runner_command is None else Supervisor(runner_command, environment=_private(settings))
+    supervisor = None
+    if runner_commands:
+        supervisor = Supervisors(
+            Supervisor(command, environment=_private(settings) | _own_port(index))
+            for index, command in enumerate(runner_commands)
+        )
     draining = asyncio.Event()
     readiness = ReadinessOf(parts, supervisor, draining)
     secret = read_secret(settings)
@@ -238,7 +244,7 @@ async def _tell_when_ready(readiness: ReadinessOf, say: Callable[[str], None]) -
 
 
 async def _end_after_signals(
-    settings: ServerSettings, server: uvicorn.Server, supervisor: Supervisor | None, draining: asyncio.Event
+    settings: ServerSettings, server: uvicorn.Server, supervisor: Supervisors | None, draining: asyncio.Event
 ) -> None:
     loop, signals = asyncio.get_running_loop(), asyncio.Queue[int]()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -260,7 +266,7 @@ async def _end_after_signals(
 class ReadinessOf:
     """Tells whether jobs are being worked on, from what runners say of themselves."""
 
-    def __init__(self, parts: ServerParts, supervisor: Supervisor | None, draining: asyncio.Event) -> None:
+    def __init__(self, parts: ServerParts, supervisor: Supervisors | None, draining: asyncio.Event) -> None:
         self._parts, self._supervisor, self._draining = parts, supervisor, draining
         self._known, self._until = Readiness("loading", is_ready=False), 0.0
 
@@ -282,7 +288,8 @@ class ReadinessOf:
         """Of the model that a runner has loaded; the hosted ones until there is a runner."""
         for runner in self._parts.store.runners(since=time.time() - SILENT_SECONDS):
             if runner.defaults:
-                return EditDefaults(**{**runner.defaults, "fit": Fit(runner.defaults["fit"])})
+                told = {"quality": Quality.EXACT, **runner.defaults}
+                return EditDefaults(**told | {"fit": Fit(told["fit"]), "quality": Quality(told["quality"])})
         return EditDefaults()
 
     def _look(self) -> Readiness:
@@ -311,6 +318,15 @@ def _private(settings: ServerSettings) -> dict[str, str]:
     return told
 
 
-def runner_command(settings: ServerSettings, options: list[str]) -> list[str]:
-    """How to start the runner that belongs to this server."""
-    return [sys.executable, "-m", "hidream_edit", "runner", "--supervised", "--data", str(settings.data), *options]
+def _own_port(index: int) -> dict[str, str]:
+    """A port for the numbers of each runner: the one that is set, and those after it."""
+    port = RunnerSettings().metrics_port
+    return {"HIDREAM_EDIT_RUNNER_METRICS_PORT": str(port + index)} if port else {}
+
+
+def runner_commands(
+    settings: ServerSettings, options: list[str], devices: Sequence[tuple[str, ...]]
+) -> list[list[str]]:
+    """How to start the runners that belong to this server, one for each entry of ``devices``."""
+    command = [sys.executable, "-m", "hidream_edit", "runner", "--supervised", "--data", str(settings.data), *options]
+    return [[*command, *(("--devices", ",".join(names)) if names else ())] for names in devices]

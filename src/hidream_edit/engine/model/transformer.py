@@ -155,11 +155,19 @@ class Transformer(nn.Module):
         for index in range(first, len(blocks) if last is None else last):
             is_last = index == len(blocks) - 1
             wanted = given.geometry.noise_tokens if is_last else tokens.shape[1]
-            own_text, layout = given.text.llama[index], given.geometry.layout
-            may_trim = self.measures.trims and wanted >= blocks[index].fewest_wanted(layout)
-            behind = blocks[index](tokens, own_text, given.conditioning, layout, wanted if may_trim else None)
+            computed = self.computed(index, given.geometry, tokens.shape[1])
+            behind = blocks[index](tokens, given.text.llama[index], given.conditioning, given.geometry.layout, computed)
             tokens = behind[:, :wanted]
         return tokens
+
+    def computed(self, index: int, geometry: Geometry, tokens: int) -> int | None:
+        """How many of ``tokens`` block ``index`` computes; None: all of them, and its own text.
+
+        Ranks that share a canvas ask this about one another (`hidream_edit.engine.parallel`).
+        """
+        blocks = self.blocks
+        wanted = geometry.noise_tokens if index == len(blocks) - 1 else tokens
+        return wanted if self.measures.trims and wanted >= blocks[index].fewest_wanted(geometry.layout) else None
 
     def leave(self, tokens: Tensor, given: Given) -> Tensor:
         """The output (batch, channels, rows, noise columns) from the tokens behind the last block."""
