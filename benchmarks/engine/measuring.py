@@ -119,8 +119,9 @@ def _sweeps(case: Case, workers: Workers, report: dict[str, Any], say: Say) -> N
         say(f"{case.name}: {sweep.title}")
         do = "step" if sweep.counts_steps else "edit"
         for place, (_, edit) in enumerate(sweep.points):
-            # A quality that leaves steps out has no cost of a step.
-            seconds: dict[str, list[float]] = {one.name: [] for one in CONTESTANTS if one.is_exact}
+            # Presets that trade quality leave out parts of some steps: no one step says what they cost.
+            asked = [one.name for one in CONTESTANTS if one.is_exact or not sweep.counts_steps]
+            seconds: dict[str, list[float]] = {name: [] for name in asked if name in workers}
             for repeat in range(repeats):
                 question = _question(do, edit, words_of(case, SWEEP_WORDS + place * repeats + repeat))
                 for name, found in seconds.items():

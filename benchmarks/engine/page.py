@@ -21,6 +21,9 @@ process over what it held after its imports (on a GPU: what torch allocated). *T
 edit's time that its matrix products and its attention take on this machine where nothing else is done, at the shapes \
 of this model and counted as the published way has them; work that is left out can bring it over 100 %. *Difference*: \
 ‖ours − official‖/‖official‖ of the final latents, and the largest difference of a pixel."""
+GROWTH = """\
+Smaller pictures cost the published way as much as the largest: their canvas is padded to the model's full length. \
+With text guidance it computes three branches, also where the scales cancel one."""
 
 
 def write_page(page: Path, results: dict[str, Any]) -> None:
@@ -47,4 +50,6 @@ def write_page(page: Path, results: dict[str, Any]) -> None:
             (images / name).write_text(drawn, encoding="utf-8")
             shown.append(f"![{title}](images/{name})")
     parts += [report_of(results), READING, *shown]
+    if len(shown) == len(plots):
+        parts.append(GROWTH)
     page.write_text(before + BEGIN + "\n" + "\n\n".join(parts) + "\n" + END + after, encoding="utf-8")

@@ -98,7 +98,7 @@ def _small_plot(drawing: Drawing, x: float, y: float, sweep: dict[str, Any]) -> 
                 (across(one["at"]), y + PLOT_HEIGHT * (1 - value / top))
                 for one, value in zip(points, values[name], strict=True)
             ],
-            COLOURS[place % len(COLOURS)],
+            COLOURS[place],
         )
 
 

@@ -58,8 +58,12 @@ def _machine(results: dict[str, Any]) -> str:
 
 
 def _seconds(results: dict[str, Any]) -> str:
-    """Of the processor, on the wall, or each where cases differ."""
-    return " or ".join(sorted({f"those {case['seconds_are']} ({case['title']})" for case in results["cases"]}))
+    kinds: dict[str, list[str]] = {}
+    for case in results["cases"]:
+        kinds.setdefault(case["seconds_are"], []).append(case["title"])
+    if len(kinds) == 1:
+        return f"those {next(iter(kinds))}"
+    return " and ".join(f"those {kind} for the {', the '.join(titles)}" for kind, titles in kinds.items())
 
 
 def _rounds(case: dict[str, Any]) -> int:

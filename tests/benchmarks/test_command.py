@@ -37,13 +37,13 @@ def test_the_whole_command(tmp_path: Path) -> None:
     results = json.loads(file.read_text())
     (case,) = results["cases"]
     (edit,) = case["edits"]
-    assert {name: len(rounds) for name, rounds in edit["rounds"].items()} == dict.fromkeys(
-        ("official", "exact", "balanced", "turbo", "floor"), 2
-    )
+    names = {"official", "exact", "balanced", "turbo", "floor"}
+    assert {name: len(rounds) for name, rounds in edit["rounds"].items()} == dict.fromkeys(names, 2)
     assert edit["differences"]["exact"]["within"] is True
     assert all(answer["peak_bytes"] > 0 for answer in edit["rounds"]["exact"])
     assert [len(sweep["points"]) for sweep in case["sweeps"]] == [3, 2, 2]
     assert all(set(point["seconds"]) == {"official", "exact"} for point in case["sweeps"][0]["points"])
+    assert all(set(point["seconds"]) == names - {"floor"} for point in case["sweeps"][2]["points"])
     assert "| ours, exact |" in page.read_text()
     assert (tmp_path / "images" / "engine-growth.svg").is_file()
 
