@@ -27,27 +27,12 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from hidream_edit.engine.guidance import Velocities, guide
 from hidream_edit.engine.measures import measures_for
+from hidream_edit.engine.memory.sizes import REAL_CONFIG
 from hidream_edit.engine.model.config import TransformerConfig
 from hidream_edit.engine.model.measures import PLAIN, Measures
 from hidream_edit.engine.model.rebuilding import rebuild
 from hidream_edit.engine.model.transformer import TextTokens, Transformer
 
-REAL = TransformerConfig(
-    in_channels=16,
-    out_channels=16,
-    patch_size=2,
-    num_layers=16,
-    num_single_layers=32,
-    num_attention_heads=20,
-    attention_head_dim=128,
-    caption_channels=(4096, 4096),
-    text_emb_dim=2048,
-    num_routed_experts=4,
-    num_activated_experts=2,
-    axes_dims_rope=(64, 32, 32),
-    max_resolution=(96, 192),
-    llama_layers=(*range(32), *(31,) * 16),
-)
 TINY = TransformerConfig(
     in_channels=16,
     out_channels=16,
@@ -65,7 +50,7 @@ TINY = TransformerConfig(
     llama_layers=(0, 1, 1, 1),
 )
 MID = replace(
-    REAL,
+    REAL_CONFIG,
     num_layers=2,
     num_single_layers=4,
     num_attention_heads=4,
@@ -73,7 +58,7 @@ MID = replace(
     text_emb_dim=256,
     llama_layers=(0, 1, 2, 3, 3, 3),
 )
-CONFIGURATIONS = {"real": REAL, "mid": MID, "tiny": TINY}
+CONFIGURATIONS = {"real": REAL_CONFIG, "mid": MID, "tiny": TINY}
 BRANCHES, TEXT_ROWS, STEPS = 3, 128, 3
 ERROR_RATIO_MAX = 1.5
 WEIGHT_STD = 0.02
