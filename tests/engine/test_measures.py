@@ -10,12 +10,14 @@ from tests.engine.conftest import random_picture, relative_difference, short_edi
 
 from hidream_edit.domain.edit import Fit
 from hidream_edit.domain.picture import Picture
+from hidream_edit.engine import loading
 from hidream_edit.engine.engine import Engine
 from hidream_edit.engine.guidance import Guidance, edit_branches
 from hidream_edit.engine.measures import measures_for
 from hidream_edit.engine.model.experts import MixtureOfExperts
 from hidream_edit.engine.model.measures import PLAIN, Measures
-from hidream_edit.engine.model.rebuilding import grouped_products_work
+from hidream_edit.engine.model.rebuilding import grouped_products_work, rebuild
+from hidream_edit.engine.model.transformer import Transformer
 from hidream_edit.engine.state import EditState
 
 CPU = torch.device("cpu")
@@ -149,3 +151,19 @@ def test_an_expert_meets_a_few_numbers_of_rows_only(count: int) -> None:
             expert.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
         assert torch.allclose(experts(tokens), whole, atol=1e-5)
     assert all(rows <= 512 and rows % 64 == 0 for rows in seen)
+
+
+def test_nothing_holds_the_plain_weights_when_layers_are_fused(
+    tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = Engine.load(tiny_folder, device="cpu")._loaded.edit_transformer.config
+    weights = dict(Transformer(config).state_dict())
+    held: list[int] = []
+
+    def rebuilt(transformer: Transformer) -> Transformer:
+        held.append(len(weights))
+        return rebuild(transformer)
+
+    monkeypatch.setattr(loading, "rebuild", rebuilt)
+    loading._assembled(config, Measures(fused=True, grouped=True), weights)
+    assert held == [0]

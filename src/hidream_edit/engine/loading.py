@@ -498,8 +498,9 @@ def _load_transformers(
         # Merged on the device wherever the weight is kept, so that every plan computes with the same numbers.
         weight = weights[target]
         edit[target] = merge(weight.to(device), pieces[name], pieces[name.replace(DOWN, UP)]).to(weight.device)
-    refine = read(base) if base else weights
-    return _assembled(config, measures, edit), _assembled(config, measures, refine | _kept(edit, patch_embedder))
+    refine = (read(base) if base else weights) | _kept(edit, patch_embedder)
+    weights.clear()
+    return _assembled(config, measures, edit), _assembled(config, measures, refine)
 
 
 def _kept(edit_weights: Mapping[str, Tensor], patch_embedder: PatchEmbedderOf) -> dict[str, Tensor]:
@@ -507,10 +508,13 @@ def _kept(edit_weights: Mapping[str, Tensor], patch_embedder: PatchEmbedderOf) -
     return {name: edit_weights[name] for name in REPLACED} if patch_embedder == "e1" else {}
 
 
-def _assembled(config: TransformerConfig, measures: Measures, weights: Mapping[str, Tensor]) -> Transformer:
+def _assembled(config: TransformerConfig, measures: Measures, weights: dict[str, Tensor]) -> Transformer:
+    """A transformer of ``weights``, which are taken out of the dictionary: a layer that is fused is a copy, and what it
+    was made of must be free at once, or the model would be in memory twice."""
     with torch.device("meta"):
         transformer = Transformer(config, measures)
     transformer.load_state_dict(weights, assign=True)
+    weights.clear()
     return rebuild(transformer.eval().requires_grad_(False))
 
 
