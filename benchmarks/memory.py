@@ -34,10 +34,12 @@ from torch import Tensor, nn
 from hidream_edit.domain.edit import EditDefaults, EditInput
 from hidream_edit.domain.picture import Picture
 from hidream_edit.engine.cards import ModelCard
+from hidream_edit.engine.checked_model import ModelSource
 from hidream_edit.engine.engine import Engine
 from hidream_edit.engine.folders import ModelFolder
 from hidream_edit.engine.latents import Autoencoder
-from hidream_edit.engine.loading import LoadedModel, ModelSource, _load_tokenizers, load_model
+from hidream_edit.engine.library_parts import load_tokenizers
+from hidream_edit.engine.loading import LoadedModel, load_model
 from hidream_edit.engine.memory.activations import TextSizes
 from hidream_edit.engine.memory.placing import placed_encoder, stream_blocks, streamed_names
 from hidream_edit.engine.memory.plan import Arrangement, MemoryPlan, Place, Room, choose, everything_resident
@@ -252,7 +254,7 @@ def main() -> None:
             }.items():
                 report[label], results[label] = measured(tiny_engine(arrangement, device, tiny), device)
         else:
-            tokenizers = _load_tokenizers(ModelFolder(tiny), None)
+            tokenizers = load_tokenizers(ModelFolder(tiny), None)
             sizes, total = real_sizes(), torch.cuda.get_device_properties(device).total_memory
             plans = {f"{amount:g} GB": choose(sizes, Room(int(amount * GB))) for amount in options.gigabytes}
             whole = everything_resident(sizes)

@@ -24,8 +24,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from hidream_edit.engine.checked_model import ModelSource
 from hidream_edit.engine.devices import choose_device, choose_dtype
-from hidream_edit.engine.loading import ModelSource, load_transformers
+from hidream_edit.engine.loading import load_transformers
 from hidream_edit.engine.measures import measures_for
 from hidream_edit.engine.model.config import TransformerConfig
 from hidream_edit.engine.model.transformer import Transformer

@@ -4,6 +4,7 @@ the presets have them.
     make bench-quality                              the mini model at two settings, and the recorded runs where they are
     python benchmarks/quality.py --edits 2 --quick  a few edits, presets only
     python benchmarks/quality.py --strip out.jpg    one edit in all qualities, side by side
+    python benchmarks/quality.py --quantizations    weights in fewer bits instead of less work
     python benchmarks/quality.py --float8 --model HiDream-ai/HiDream-E1-Full --photos *.jpg    on a GPU
 
 Speed is the ratio of the process's CPU seconds (on a GPU: of seconds until the device is done), measured and exact edit
@@ -34,6 +35,7 @@ from training.evaluation import held_out_pictures
 from hidream_edit.domain.edit import EditInput
 from hidream_edit.domain.picture import Picture
 from hidream_edit.domain.quality import Quality
+from hidream_edit.domain.quantization import Quantization
 from hidream_edit.engine.engine import Engine
 from hidream_edit.engine.quality.presets import TRADES, Trades
 from hidream_edit.engine.state import EditState
@@ -69,8 +71,12 @@ class Column:
         middle = statistics.median
         return (
             f"| {name} | {middle(self.steps):.0%} | {middle(self.branches):.0%} | {middle(self.speed):.2f} | "
-            f"{min(self.psnr):.1f} | {middle(self.psnr):.1f} | {min(self.ssim):.4f} | {middle(self.ssim):.4f} |"
+            f"{self.distances()} |"
         )
+
+    def distances(self) -> str:
+        middle = statistics.median
+        return f"{min(self.psnr):.1f} | {middle(self.psnr):.1f} | {min(self.ssim):.4f} | {middle(self.ssim):.4f}"
 
 
 HEAD = (
@@ -164,6 +170,31 @@ def shown(title: str, columns: dict[str, Column]) -> None:
     print(f"\n## {title}\n\n{HEAD}", *(column.row(name) for name, column in columns.items()), sep="\n", flush=True)
 
 
+WEIGHTS_HEAD = (
+    "| weights | MB of the model | times as fast | PSNR, worst | PSNR, median | SSIM, worst | SSIM, median |\n"
+    "|---|---|---|---|---|---|---|"
+)
+
+
+def show_quantizations(options: argparse.Namespace, exact_engine: Engine, fields: dict[str, object]) -> None:
+    """A table of weights in fewer bits beside the exact edit, in turns."""
+    print(f"\n{WEIGHTS_HEAD}\n| as they are | {exact_engine.plan.sizes.weights / 1e6:.1f} | | | | | |", flush=True)
+    requests = list(requests_of(exact_engine, options.edits, fields, options.photos))
+    for kept in (kept for kept in Quantization if kept is not Quantization.NONE):
+        engine, column = Engine.load(options.model, quantization=kept.value), Column()
+        for one in (exact_engine, engine):
+            edited(one, requests[0], None)
+        for request in requests:
+            exact, seconds = edited(exact_engine, request, None)
+            state, taken = edited(engine, request, None)
+            psnr, ssim = distances(pixels_of(state), pixels_of(exact))
+            column.psnr.append(psnr)
+            column.ssim.append(ssim)
+            column.speed.append(seconds / taken)
+        size, speed = engine.plan.sizes.weights / 1e6, statistics.median(column.speed)
+        print(f"| {kept.value} | {size:.1f} | {speed:.2f} | {column.distances()} |", flush=True)
+
+
 def strip(engine: Engine, photo: Path, instruction: str, path: Path) -> None:
     """One edit in all qualities, side by side."""
     source = picture_of(Image.open(photo).convert("RGB"))
@@ -187,11 +218,18 @@ def main() -> None:
     parser.add_argument("--model", help="a folder or hub id; the bundled mini model when left out")
     parser.add_argument("--photos", type=Path, nargs="*", default=[])
     parser.add_argument("--float8", action="store_true", help="float8 on the GPU; on a CPU it is emulated")
+    parser.add_argument("--quantizations", action="store_true", help="weights in fewer bits, and nothing else")
     parser.add_argument("--strip", type=Path)
     parser.add_argument("--instruction", default="make it look like a rainy night")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     on_gpu = torch.cuda.is_available()
+    if options.quantizations:
+        exact_engine = Engine.load(options.model)
+        for title, fields in (("28 steps, guidance 3.5 and 2", HOSTED), ("the model's own settings", {})):
+            print(f"\n## {exact_engine.model.name} on {exact_engine.device}, {title}")
+            show_quantizations(options, exact_engine, fields)
+        return
     engine = Engine.load(options.model, float8=options.float8 if on_gpu else "emulated")
     if options.strip:
         strip(engine, Path(__file__).parents[1] / "examples" / "photo.jpg", options.instruction, options.strip)

@@ -23,12 +23,14 @@ from hidream_edit.engine.cards import ModelCard
 from hidream_edit.engine.engine import Engine
 from hidream_edit.engine.folders import ModelFolder
 from hidream_edit.engine.latents import Autoencoder
-from hidream_edit.engine.loading import LoadedModel, _assembled, _load_tokenizers
+from hidream_edit.engine.library_parts import load_tokenizers
+from hidream_edit.engine.loading import LoadedModel
 from hidream_edit.engine.measures import measures_for
 from hidream_edit.engine.memory.activations import TextSizes
 from hidream_edit.engine.memory.plan import everything_resident
 from hidream_edit.engine.memory.sizes import real_sizes, transformer_shapes
 from hidream_edit.engine.model.config import TransformerConfig
+from hidream_edit.engine.stage_transformers import assembled
 from hidream_edit.engine.text_encoders import PromptEmbeddings, TextEncoders, Tokenizers
 
 DOWN, UP = ".lora_A.default.weight", ".lora_B.default.weight"
@@ -55,7 +57,7 @@ class DeviceModel:
             card=ModelCard("random", "", self.config.max_resolution[0] * 8, EditDefaults(), "random", is_random=True),
             text_encoders=encoders(_tokenizers(), clip_l, clip_g, t5, llama, device),
             autoencoder=autoencoder_in(device, dtype),
-            edit_transformer=_assembled(self.config, measures, self._weights(device, dtype, merged=True)),
+            edit_transformer=assembled(self.config, measures, self._weights(device, dtype, merged=True)),
             refine_transformer=None,
             scheduler_config=UNIPC,
             plan=everything_resident(real_sizes()),
@@ -132,4 +134,4 @@ def autoencoder_in(device: torch.device, dtype: torch.dtype) -> Autoencoder:
 def _tokenizers() -> Tokenizers:
     """Those of the tiny model: what the words are does not matter to the work, their number is padded."""
     with TemporaryDirectory() as scratch:
-        return _load_tokenizers(ModelFolder(write_checkpoint(Path(scratch) / "tiny")), None)
+        return load_tokenizers(ModelFolder(write_checkpoint(Path(scratch) / "tiny")), None)

@@ -61,6 +61,13 @@ class ModelSettings(BaseSettings):
         default=False,
         description="Edits that are not exact multiply in float8; needs a GPU of compute capability 8.9 or newer.",
     )
+    quantization: str | None = Field(
+        None,
+        description="What the weights of wide layers are kept as: `float8`, `int8` or `nf4`, which saves memory and "
+        "changes pictures a little; see [small cards](../guides/small-cards.md). Not together with "
+        "`HIDREAM_EDIT_FLOAT8`.",
+        json_schema_extra=_unset("`none`: as they are"),
+    )
 
 
 class DescriberSettings(BaseSettings):

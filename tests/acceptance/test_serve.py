@@ -46,6 +46,13 @@ def test_it_says_where_it_is_and_edits(start: Start) -> None:
     wait_for(lambda: any("null on nothing, ready after" in line for line in server.printed))
 
 
+def test_a_server_may_keep_its_weights_in_fewer_bits_and_says_so(start: Start) -> None:
+    server = start("--model", "mini", "--quantization", "int8")
+    server.wait_until_ready()
+    told = server.client.post(APP, json=an_input(steps=1, instruction="make it night")).json()["quality"]
+    assert (told["preset"], told["quantization"]) == ("exact", "int8")
+
+
 def test_readiness_tells_loading_ready_and_draining(start: Start) -> None:
     server = start()
     words = set()

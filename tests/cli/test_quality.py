@@ -1,4 +1,4 @@
-"""``--quality`` and ``--float8``, and the settings of the same names."""
+"""``--quality``, ``--float8`` and ``--quantization``, and the settings of the same names."""
 
 from __future__ import annotations
 
@@ -71,10 +71,40 @@ def test_float8_without_such_a_gpu_is_refused(photo: str) -> None:
 
 
 @pytest.mark.parametrize("command", ["serve", "runner", "edit"])
-def test_every_command_that_loads_a_model_takes_both(command: str) -> None:
+def test_every_command_that_loads_a_model_takes_all_three(command: str) -> None:
     words = typed(command, "--help").stdout
     assert "--quality" in words
     assert "--float8" in words
+    assert "--quantization" in words
+
+
+def test_an_edit_with_packed_weights_says_so(photo: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = report(photo, "--steps", "1", "--quantization", "nf4")["quality"]
+    assert isinstance(told, dict)
+    assert (told["preset"], told["quantization"]) == ("exact", "nf4")
+    monkeypatch.setenv("HIDREAM_EDIT_QUANTIZATION", "int8")
+    told = report(photo, "--steps", "1", "--quality", "balanced")["quality"]
+    assert isinstance(told, dict)
+    assert (told["preset"], told["quantization"]) == ("balanced", "int8")
+    assert report(photo, "--steps", "1", "--quantization", "none")["quality"] is None
+
+
+def test_a_wrong_quantization_is_told_before_anything_loads(photo: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert typed("edit", photo, "make it night", "--quantization", "int3").exit_code == ExitCode.USAGE
+    monkeypatch.setenv("HIDREAM_EDIT_QUANTIZATION", "int3")
+    done = typed("edit", photo, "make it night")
+    assert done.exit_code == ExitCode.USAGE
+    assert "'int3'" in done.stderr
+
+
+def test_a_plan_may_be_shown_for_packed_weights() -> None:
+    words = ("models", "--plan", "HiDream-E1-Full", "--memory", "16GB")
+    assert "streamed" in typed(*words).stdout
+    shown = typed(*words, "--quantization", "nf4").stdout
+    assert "streamed" not in shown
+    assert "nf4" in shown
+    refused = typed("models", "--plan", "HiDream-E1-Full", "--memory", "16GB", "--host-memory", "24GB")
+    assert "with quantization int8 it fits" in refused.stderr
 
 
 def test_a_runner_has_the_default_that_it_was_given() -> None:

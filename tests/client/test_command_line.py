@@ -164,7 +164,10 @@ def test_an_exact_edit_reports_no_trade(edit: Edit) -> None:
     assert json.loads(edit("photo.png", "make it night", "--json").stdout)["quality"] is None
 
 
-def test_float8_is_a_matter_of_the_engine_there(edit: Edit) -> None:
-    result = edit("photo.png", "make it night", "--float8")
+@pytest.mark.parametrize("words", [("--float8",), ("--quantization", "nf4")])
+def test_how_weights_are_kept_and_multiplied_is_a_matter_of_the_engine_there(
+    words: tuple[str, ...], edit: Edit
+) -> None:
+    result = edit("photo.png", "make it night", *words)
     assert result.exit_code == ExitCode.USAGE
-    assert "--float8: not together with --server" in result.stderr
+    assert f"{words[0]}: not together with --server" in result.stderr

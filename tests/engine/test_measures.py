@@ -10,7 +10,7 @@ from tests.engine.conftest import random_picture, relative_difference, short_edi
 
 from hidream_edit.domain.edit import Fit
 from hidream_edit.domain.picture import Picture
-from hidream_edit.engine import loading
+from hidream_edit.engine import stage_transformers
 from hidream_edit.engine.engine import Engine
 from hidream_edit.engine.guidance import Guidance, edit_branches
 from hidream_edit.engine.measures import measures_for
@@ -164,6 +164,6 @@ def test_nothing_holds_the_plain_weights_when_layers_are_fused(
         held.append(len(weights))
         return rebuild(transformer)
 
-    monkeypatch.setattr(loading, "rebuild", rebuilt)
-    loading._assembled(config, Measures(fused=True, grouped=True), weights)
+    monkeypatch.setattr(stage_transformers, "rebuild", rebuilt)
+    stage_transformers.assembled(config, Measures(fused=True, grouped=True), weights)
     assert held == [0]

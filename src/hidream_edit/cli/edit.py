@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from hidream_edit.cli.options import Devices, Float8Option, Memory, QualityOption, given
+from hidream_edit.cli.options import Devices, Float8Option, Memory, QualityOption, QuantizationOption, given
 from hidream_edit.cli.terminal import Terminal
 from hidream_edit.domain.edit import EditInput, Fit
 
@@ -90,6 +90,7 @@ def edit(
     ] = None,
     quality: QualityOption = None,
     float8: Float8Option = None,
+    quantization: QuantizationOption = None,
     output: Annotated[
         str | None,
         typer.Option(
@@ -146,6 +147,7 @@ def edit(
         "dtype": dtype,
         "memory": memory,
         "float8": float8,
+        "quantization": quantization,
     }
     try:
         describing = DescriberSettings(**given({"url": describer_url, "model": describer_model}))

@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from hidream_edit.cli.options import Dtype, Memory
+from hidream_edit.cli.options import Dtype, Memory, QuantizationOption
+from hidream_edit.domain.quantization import Quantization
 
 
 def models(
@@ -28,6 +29,7 @@ def models(
         str | None, typer.Option(help="For --plan: memory of the machine.", show_default="as much as it takes")
     ] = None,
     dtype: Dtype = None,
+    quantization: QuantizationOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List models: what is here, and what each needs."""
@@ -37,7 +39,7 @@ def models(
     from hidream_edit.engine.known_models import bundled_edits, known_models
 
     if plan is not None:
-        _print_plan(plan, memory, host_memory, dtype, as_json=as_json)
+        _print_plan(plan, memory, host_memory, dtype, quantization, as_json=as_json)
         return
     if edits:
         known = bundled_edits()
@@ -58,14 +60,22 @@ def models(
     Console(highlight=False).print(table)
 
 
-def _print_plan(model: str, memory: str | None, host_memory: str | None, dtype: str | None, *, as_json: bool) -> None:
+def _print_plan(
+    model: str,
+    memory: str | None,
+    host_memory: str | None,
+    dtype: str | None,
+    quantization: Quantization | None,
+    *,
+    as_json: bool,
+) -> None:
     from hidream_edit.cli.terminal import Terminal
     from hidream_edit.domain.errors import HidreamEditError
     from hidream_edit.wiring.exit_codes import exit_code_of
     from hidream_edit.wiring.plan import plan
 
     try:
-        made = plan(model, memory, host=host_memory, dtype=dtype)
+        made = plan(model, memory, host=host_memory, dtype=dtype, quantization=quantization or Quantization.NONE)
     except HidreamEditError as error:
         Terminal().fail(str(error))
         raise typer.Exit(exit_code_of(error)) from error

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from hidream_edit.domain.quality import Quality
+from hidream_edit.domain.quantization import Quantization
 
 
 class LogFormat(StrEnum):
@@ -47,6 +48,10 @@ QualityOption = Annotated[
 Float8Option = Annotated[
     bool | None,
     typer.Option("--float8", help="Edits that are not exact multiply in float8; newer GPUs only.", show_default=False),
+]
+QuantizationOption = Annotated[
+    Quantization | None,
+    typer.Option("--quantization", help="What weights are kept as, to save memory.", show_default="as they are"),
 ]
 
 RequireSafety = Annotated[

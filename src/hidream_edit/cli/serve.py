@@ -20,6 +20,7 @@ from hidream_edit.cli.options import (
     Memory,
     Model,
     QualityOption,
+    QuantizationOption,
     RequireSafety,
     TextEncoder4,
     given,
@@ -56,6 +57,7 @@ def serve(
     memory: Memory = None,
     quality: QualityOption = None,
     float8: Float8Option = None,
+    quantization: QuantizationOption = None,
     require_safety_checker: RequireSafety = False,
     log_format: LogFormatOption = None,
 ) -> None:
@@ -76,7 +78,7 @@ def serve(
     settings = ServerSettings(**given(server))
     asked = {"--model": model, "--adapter": adapter, "--base": base, "--text-encoder-4": text_encoder_4}
     asked |= {"--device": device, "--dtype": dtype, "--memory": memory, "--quality": quality}
-    asked |= {"--log-format": log_format}
+    asked |= {"--quantization": quantization, "--log-format": log_format}
     options = [word for name, value in given(asked).items() for word in (name, value)]
     if float8:
         options.append("--float8")
@@ -107,6 +109,7 @@ def runner(
     memory: Memory = None,
     quality: QualityOption = None,
     float8: Float8Option = None,
+    quantization: QuantizationOption = None,
     require_safety_checker: RequireSafety = False,
     log_format: LogFormatOption = None,
     supervised: Annotated[bool, typer.Option("--supervised", hidden=True)] = False,
@@ -123,6 +126,7 @@ def runner(
     terminal = Terminal(as_log=logs.format == "json")
     asked = {"model": model, "adapter": adapter, "base": base, "text_encoder_4": text_encoder_4}
     asked |= {"device": device, "devices": devices, "dtype": dtype, "memory": memory, "quality": quality}
+    asked |= {"quantization": quantization}
     try:
         settings = ServerSettings(**given({"data": data, "database": database, "blobs": blobs}))
         safety = SafetySettings(**given({"required": require_safety_checker or None}))

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from hidream_edit.domain.errors import InputInvalid
+from hidream_edit.domain.choices import choice
+from hidream_edit.domain.quantization import Quantization
 
 
 class Quality(StrEnum):
@@ -23,17 +24,12 @@ def quality_named(word: str, *, field: str = "quality") -> Quality:
     Raises:
         InputInvalid: there is none by that name.
     """
-    try:
-        return Quality(word)
-    except ValueError:
-        expected = " or ".join((", ".join(f"'{one}'" for one in [*Quality][:-1]), f"'{[*Quality][-1]}'"))
-        message = f"{field} should be {expected}, not {word[:80]!r}"
-        raise InputInvalid(message, field=field, kind="literal_error", context={"expected": expected}) from None
+    return choice(Quality, word, field=field)
 
 
 @dataclass(frozen=True, slots=True)
 class Traded:
-    """What an edit that was not exact did without. Counts are over all its images."""
+    """What an edit that was not exact did without, or with what weights. Counts are over all its images."""
 
     quality: Quality
     steps: int
@@ -41,6 +37,7 @@ class Traded:
     branches: int  # conditionings that the exact edit runs, over all steps
     branches_computed: int  # through the whole transformer
     float8: bool = False  # whether those were multiplied in float8
+    quantization: Quantization = Quantization.NONE  # of the weights
 
     def as_json(self) -> dict[str, Any]:
         """As the output of a job says it."""
@@ -51,6 +48,7 @@ class Traded:
             "branches": self.branches,
             "branches_computed": self.branches_computed,
             "float8": self.float8,
+            "quantization": self.quantization.value,
         }
 
     def in_words(self) -> str:
@@ -58,4 +56,5 @@ class Traded:
         return (
             f"quality {self.quality}: {self.steps_computed} of {self.steps} steps and {self.branches_computed} of "
             f"{self.branches} branches were computed anew{', in float8' if self.float8 else ''}"
+            f"{'' if self.quantization is Quantization.NONE else f', with weights in {self.quantization}'}"
         )

@@ -71,5 +71,5 @@ def check_memory(needed_bytes: int, device: torch.device) -> None:
     if needed_bytes + HEADROOM_BYTES > free:
         raise MemoryTooSmall(
             f"the weights need {needed_bytes / 2**30:.1f} GiB on {device}, {free / 2**30:.1f} GiB are free; "
-            "close other programs, choose dtype bfloat16, another device, or a smaller model"
+            "close other programs, choose dtype bfloat16, a quantization, another device, or a smaller model"
         )

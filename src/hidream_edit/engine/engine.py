@@ -13,18 +13,22 @@ import psutil
 import torch
 from torch import Tensor
 
+from hidream_edit.domain.choices import choice
 from hidream_edit.domain.edit import RANDOM_SEED_END, EditInput, EditSettings
 from hidream_edit.domain.errors import DeviceUnavailable, InputInvalid, StateInvalid
 from hidream_edit.domain.picture import Picture
 from hidream_edit.domain.quality import Quality, quality_named
+from hidream_edit.domain.quantization import Quantization
 from hidream_edit.engine.cards import ModelCard
+from hidream_edit.engine.checked_model import ModelSource, PatchEmbedderOf
 from hidream_edit.engine.detail import restore_detail
 from hidream_edit.engine.devices import choose_device, choose_dtype
 from hidream_edit.engine.fitting import Fitting, fitting_of, off_canvas, onto_canvas, resized_picture, tensor_of
 from hidream_edit.engine.guidance import Guidance, Words, edit_branches, refine_branches
 from hidream_edit.engine.known_models import BUNDLED, MINI
 from hidream_edit.engine.latents import draw_noise, pixels_of, rgb_of
-from hidream_edit.engine.loading import LoadedModel, ModelSource, PatchEmbedderOf, Progress, load_model
+from hidream_edit.engine.library_parts import Progress
+from hidream_edit.engine.loading import LoadedModel, load_model
 from hidream_edit.engine.measures import measures_for
 from hidream_edit.engine.memory.activations import STAGES_KEPT, TEXTS_KEPT
 from hidream_edit.engine.memory.plan import AUTO, Arrangement, MemoryPlan
@@ -95,6 +99,7 @@ class Engine:
         measures: Measures | None = None,
         quality: str | None = None,
         float8: Float8 = False,
+        quantization: str | None = None,
         progress: Progress = lambda _: None,
         on_loss: OnLoss | None = None,
     ) -> Engine:
@@ -120,11 +125,14 @@ class Engine:
                 own default, ``exact`` where it has none.
             float8: whether edits that are not exact multiply in float8; ``emulated``: on any device, slowly, to see
                 what it does to a picture. Layers are not fused then.
+            quantization: what the weights of wide layers, text encoders too, are kept as: ``float8``, ``int8`` or
+                ``nf4``; None or ``none``: as they are. Layers are not fused then; not together with ``float8``.
             progress: told what is being done, in a few words.
             on_loss: called from any thread when one of several devices is lost, and with it all of them.
 
         Raises:
-            InputInvalid: ``memory`` is not an amount, or there is no such ``quality``.
+            InputInvalid: ``memory`` is not an amount, there is no such ``quality`` or ``quantization``, or two settings
+                exclude each other.
             ModelUnusable: files missing, wrong, gated, or too large for the memory.
             DeviceUnavailable: no such device or precision, float8 on one that is no faster for it or on several; or
                 one of several could not load the model.
@@ -133,18 +141,22 @@ class Engine:
             raise InputInvalid("give one device or several, not both", field="devices")
         chosen = choose_device(devices[0] if devices else device)
         precision = choose_dtype(dtype, chosen)
+        kept = Quantization.NONE if quantization is None else choice(Quantization, quantization, field="quantization")
         taken = measures_for(chosen, precision) if measures is None else measures
-        if float8 is True:
-            check_float8(chosen)
-        if float8:
-            taken = taken.without("onednn", "fused", "grouped")  # they pass by the layers that multiply in float8
+        taken = _possible(taken, chosen, float8=float8, quantization=kept)
         wanted = None if quality is None else quality_named(quality)
         folder = BUNDLED if model is None or model == MINI else model
         source = ModelSource(folder, adapter, base, text_encoder_4, refine_patch_embedder)
 
         def load() -> LoadedModel:
             loaded = load_model(
-                source, device=chosen, dtype=precision, memory=memory, measures=taken, progress=progress
+                source,
+                device=chosen,
+                dtype=precision,
+                memory=memory,
+                measures=taken,
+                quantization=kept,
+                progress=progress,
             )
             if wanted is None:
                 return loaded
@@ -169,6 +181,7 @@ class Engine:
             dtype=str(precision).removeprefix("torch."),
             memory=memory,
             measures=taken,
+            quantization=kept,
             progress=progress,
             on_loss=on_loss,
         )
@@ -256,6 +269,7 @@ class Engine:
             source_latents=source_latents,
             solver=SolverState(source_latents),
             float8=self._multiplies_in_float8(settings),
+            quantization=self._loaded.quantization,
         )
         return self._with_image_started(state, 0)
 
@@ -281,7 +295,7 @@ class Engine:
         with self._exact(), self._products.turned(on=state.float8):
             solver, source_latents = state.solver.to(self._device), state.source_latents.to(self._device)
             if state.settings.quality is Quality.EXACT:
-                shortcuts = state.shortcuts
+                shortcuts = state.shortcuts.counted(len(stage.branches))
                 velocity = stage.velocity(solver.latents, source_latents, schedule.timesteps[state.step])
             else:
                 # Other branches, another model: what the edit stage remembers says nothing about the refine stage.
@@ -331,7 +345,8 @@ class Engine:
 
     @property
     def _identity(self) -> str:
-        return f"{self.model.fingerprint} {self.dtype}"
+        kept = self._loaded.quantization
+        return f"{self.model.fingerprint} {self.dtype}" + ("" if kept is Quantization.NONE else f" {kept.value}")
 
     def _multiplies_in_float8(self, settings: EditSettings) -> bool:
         return self._products.are_there and self.trades[settings.quality].float8
@@ -436,6 +451,24 @@ class Engine:
         """No gradients, and no TF32 where float32 was asked for."""
         with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
             yield
+
+
+def _possible(measures: Measures, device: torch.device, *, float8: Float8, quantization: Quantization) -> Measures:
+    """Of ``measures`` those that go together with what is traded.
+
+    Raises:
+        InputInvalid: what is traded excludes itself.
+        DeviceUnavailable: this device does not multiply in float8.
+    """
+    if float8 is True:
+        check_float8(device)
+    if float8 and quantization is not Quantization.NONE:
+        raise InputInvalid("give float8 or a quantization, not both", field="quantization")
+    if float8:
+        return measures.without("onednn", "fused", "grouped")  # they pass by the layers that multiply in float8
+    if quantization is not Quantization.NONE:
+        return measures.without("fused", "grouped")  # they would put wide weights together
+    return measures
 
 
 def _prompts(settings: EditSettings) -> Prompts:

@@ -16,6 +16,7 @@ from hidream_edit.domain.edit import EditSettings
 from hidream_edit.domain.errors import StateInvalid
 from hidream_edit.domain.picture import Picture
 from hidream_edit.domain.quality import Quality, Traded
+from hidream_edit.domain.quantization import Quantization
 from hidream_edit.engine.fitting import tensor_of
 from hidream_edit.engine.quality.shortcuts import Shortcuts
 from hidream_edit.engine.sampler import SolverState
@@ -37,8 +38,9 @@ class EditState:
     source_latents: Tensor = field(repr=False)
     solver: SolverState = field(repr=False)
     pictures: tuple[Picture, ...] = ()  # images that are finished, in the source's size
-    shortcuts: Shortcuts = field(default=Shortcuts(), repr=False)  # stays empty where the quality is exact
+    shortcuts: Shortcuts = field(default=Shortcuts(), repr=False)  # only counts where the quality is exact
     float8: bool = False  # whether its steps are multiplied in float8
+    quantization: Quantization = Quantization.NONE  # of the weights that it began with
 
     @property
     def step_count(self) -> int:
@@ -68,7 +70,7 @@ class EditState:
     @property
     def traded(self) -> Traded | None:
         """What was done without so far; None of an exact edit."""
-        if self.settings.quality is Quality.EXACT:
+        if self.settings.quality is Quality.EXACT and self.quantization is Quantization.NONE:
             return None
         past = self.shortcuts
         return Traded(
@@ -78,6 +80,7 @@ class EditState:
             past.branches,
             past.branches_computed,
             self.float8,
+            self.quantization,
         )
 
     def with_image_started(self, image_index: int, noise: Tensor) -> EditState:
@@ -107,6 +110,7 @@ class EditState:
             "order": self.solver.order,
             "shortcuts": self.shortcuts.facts(),
             "float8": self.float8,
+            "quantization": self.quantization.value,
             "alpha_kept": [picture.alpha is not None for picture in self.pictures],
         }
         owned = {name: tensor.detach().to("cpu").contiguous().clone() for name, tensor in tensors.items()}
@@ -149,6 +153,7 @@ class EditState:
                 # States of before there was a choice are exact ones.
                 shortcuts=Shortcuts.from_saved(facts["shortcuts"], shortcuts) if "shortcuts" in facts else Shortcuts(),
                 float8=bool(facts.get("float8", False)),
+                quantization=Quantization(facts.get("quantization", Quantization.NONE)),
             )
         except (KeyError, TypeError, ValueError, SafetensorError) as problem:
             raise StateInvalid(f"these bytes are not a saved edit of this version ({problem})") from problem

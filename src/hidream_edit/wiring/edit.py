@@ -119,6 +119,7 @@ def load_engine(models: ModelSettings, reporter: Reporter) -> Any:
         memory=models.memory,
         quality=models.quality,
         float8=models.float8,
+        quantization=models.quantization,
         progress=reporter.loading,
     )
     if engine.model.is_random:

@@ -104,6 +104,7 @@ def load(models: ModelSettings) -> EditEngine:
             memory=models.memory,
             quality=models.quality,
             float8=models.float8,
+            quantization=models.quantization,
             progress=tell_line_by_line,
             on_loss=_end_with_the_group,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from math import prod
 from pathlib import Path
@@ -12,15 +13,18 @@ from tests.engine.conftest import short_edit
 
 from hidream_edit.domain.errors import InputInvalid, MemoryTooSmall
 from hidream_edit.domain.picture import Picture
-from hidream_edit.engine import devices, loading
+from hidream_edit.domain.quantization import Quantization
+from hidream_edit.engine import devices, library_parts, loading, stage_transformers
+from hidream_edit.engine.checked_model import ModelSource
 from hidream_edit.engine.engine import Engine
-from hidream_edit.engine.loading import ModelSource, plan_model
+from hidream_edit.engine.loading import plan_model
 from hidream_edit.engine.memory.plan import (
     Arrangement,
     MemoryPlan,
     Place,
     Room,
     choose,
+    choose_in,
     everything_resident,
     parse_memory,
     spread,
@@ -90,6 +94,58 @@ def test_the_real_size_fits_into_16_gb_by_streaming(real: ModelSizes) -> None:
     assert not plan.arrangement.tiled
     assert plan.bus_bytes_per_step < 25 * GB
     assert plan.host_peak < 50 * GB
+
+
+def quantized(kept: Quantization) -> ModelSizes:
+    return real_sizes(quantization=kept)
+
+
+def test_weights_in_eight_bits_are_half_and_in_four_a_third(real: ModelSizes) -> None:
+    for kept, share in ((Quantization.INT8, 0.53), (Quantization.FLOAT8, 0.53), (Quantization.NF4, 0.33)):
+        assert quantized(kept).weights < share * real.weights
+
+
+@pytest.mark.parametrize(("kept", "size"), [("int8", 24), ("float8", 24), ("nf4", 16)])
+def test_a_quantized_transformer_stays_where_a_whole_one_streams(kept: str, size: int, real: ModelSizes) -> None:
+    plan = planned(quantized(Quantization(kept)), size)
+    assert plan.streamed == ()
+    assert planned(real, size).streamed
+    assert not plan.arrangement.tiled
+
+
+def test_a_packed_encoder_needs_host_memory_for_all_of_it_while_its_library_reads_it() -> None:
+    plan = planned(quantized(Quantization.NF4), 16)
+    llama = plan.sizes.encoders[-1]
+    assert llama.packed_later > 10 * GB
+    assert plan.host_peak == plan.host_standing + llama.packed_later
+    from_disk = replace(plan, arrangement=replace(plan.arrangement, encoders=(Place.DISK,) * 4))
+    assert from_disk.host_peak == llama.unpacked
+
+
+def test_on_a_cpu_the_last_encoder_may_need_more_than_what_stays(tiny_engine: Engine) -> None:
+    sizes = tiny_engine.plan.sizes
+    small = replace(sizes.encoders[-1], unpacked=sizes.encoders[-1].part.weights + 10 * GB)
+    plan = everything_resident(replace(sizes, encoders=(*sizes.encoders[:-1], small)), is_shared=True)
+    assert plan.phases["load the encoders"] == plan.loading > 10 * GB
+    assert plan.peak > plan.loading
+    assert "load the encoders" not in tiny_engine.plan.phases
+
+
+def test_a_refusal_says_in_which_quantization_it_would_fit() -> None:
+    def sizes_of(kept: Quantization) -> ModelSizes:
+        return real_sizes(quantization=kept)
+
+    with pytest.raises(MemoryTooSmall, match="with quantization int8 it fits"):
+        choose_in(Quantization.NONE, Room(16 * GB, 24 * GB), sizes_of)
+    with pytest.raises(MemoryTooSmall, match="with quantization nf4 it fits"):
+        choose_in(Quantization.NONE, Room(12 * GB, 22 * GB), sizes_of)
+    with pytest.raises(MemoryTooSmall) as nothing_does:
+        choose_in(Quantization.NONE, Room(1 * GB, 1 * GB), sizes_of)
+    assert "quantization" not in str(nothing_does.value)
+    with pytest.raises(MemoryTooSmall) as asked:
+        choose_in(Quantization.INT8, Room(12 * GB, 16 * GB), sizes_of)
+    assert "quantization" not in str(asked.value)
+    assert choose_in(Quantization.NF4, Room(16 * GB), sizes_of).sizes.quantization is Quantization.NF4
 
 
 def test_24_gb_beside_40_gb_of_host_memory_reads_encoders_from_disk(real: ModelSizes) -> None:
@@ -231,8 +287,9 @@ def test_nothing_is_read_when_nothing_would_fit(tiny_folder: Path, monkeypatch: 
     def read(*_: object, **__: object) -> None:
         raise AssertionError
 
-    monkeypatch.setattr(loading, "_build", read)
-    monkeypatch.setattr(loading, "load_each", read)
+    monkeypatch.setattr(loading, "build", read)
+    monkeypatch.setattr(library_parts, "build", read)
+    monkeypatch.setattr(stage_transformers, "load_each", read)
     with pytest.raises(MemoryTooSmall, match="the smallest that would do"):
         Engine.load(tiny_folder, device="cpu", memory="0.1GB")
 
@@ -264,7 +321,11 @@ def test_auto_takes_what_a_gpu_has_free(real: ModelSizes, monkeypatch: pytest.Mo
     monkeypatch.setattr(loading, "free_bytes", lambda _: 24 * GB)
     monkeypatch.setattr(loading, "free_host_bytes", lambda: 64 * GB)
     cuda = torch.device("cuda")
-    assert loading._planned(real, cuda, None) == loading._planned(real, cuda, "auto") == planned(real, 24)
-    assert loading._planned(real, cuda, "16GB") == planned(real, 16)
-    assert loading._planned(real, cuda, "48GB") == planned(real, 24)  # it is not there
+
+    def plan(memory: str | None) -> MemoryPlan:
+        return loading._planned(lambda _: real, Quantization.NONE, cuda, memory)
+
+    assert plan(None) == plan("auto") == planned(real, 24)
+    assert plan("16GB") == planned(real, 16)
+    assert plan("48GB") == planned(real, 24)  # it is not there
     assert devices.free_host_bytes() > 0

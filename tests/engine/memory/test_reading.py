@@ -14,7 +14,7 @@ from tests.engine.conftest import linked
 from tests.support.tiny_checkpoint import write_transformer
 
 from hidream_edit.domain.errors import ModelFileInvalid
-from hidream_edit.engine import loading, safetensors_files
+from hidream_edit.engine import library_parts, safetensors_files
 from hidream_edit.engine.engine import Engine
 from hidream_edit.engine.safetensors_files import Read, find_weights, load_each, read_ahead, told_rate
 
@@ -79,7 +79,7 @@ def test_each_file_is_told_with_its_bytes_per_second(shards: Path, monkeypatch: 
 
 
 def test_encoders_are_told_with_their_bytes_per_second_too(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loading, "TOLD_BYTES_MIN", 1)
+    monkeypatch.setattr(library_parts, "TOLD_BYTES_MIN", 1)
     told: list[str] = []
     Engine.load(tiny_folder, device="cpu", progress=told.append)
     assert [line.partition(":")[0] for line in told if line.endswith("GB/s")] == [

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from tests.engine.conftest import GOLDEN, GoldenCase, golden_cases, linked, relative_difference, short_edit
-from tests.engine.parallel.conftest import ranks_of, wait_until_gone
+from tests.engine.parallel.conftest import ranks_of, run, wait_until_gone
 
 from hidream_edit.domain.errors import DeviceUnavailable, GroupLost, InputInvalid
 from hidream_edit.domain.picture import Picture
@@ -65,6 +65,19 @@ def test_a_rank_that_is_lost_ends_the_group(
     wait_until_gone(processes)
     assert not folder.exists()
     engine.close()
+
+
+def test_packed_weights_are_packed_alike_on_every_rank(four_heads: Path, tiny_adapter: Path, picture: Picture) -> None:
+    options = {"adapter": tiny_adapter, "dtype": "float32", "quantization": "int8"}
+    alone = Engine.load(four_heads, device="cpu", **options)  # type: ignore[arg-type]
+    wide = Engine.load(four_heads, adapter=tiny_adapter, device="cpu", dtype="float32")
+    together = Engine.load(four_heads, devices=["cpu", "cpu"], **options)  # type: ignore[arg-type]
+    try:
+        edited = run(together, picture)
+        assert relative_difference(edited, run(alone, picture)) <= TOLERANCE
+        assert relative_difference(edited, run(wide, picture)) > 10 * TOLERANCE
+    finally:
+        together.close()
 
 
 def test_a_device_that_cannot_load_the_model_is_named(tiny_folder: Path) -> None:

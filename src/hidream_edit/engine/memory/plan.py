@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
 from hidream_edit.domain.errors import InputInvalid, MemoryTooSmall
-from hidream_edit.engine.memory.sizes import STEPS_SHOWN, ModelSizes, Part
+from hidream_edit.domain.quantization import Quantization
+from hidream_edit.engine.memory.sizes import STEPS_SHOWN, Encoder, ModelSizes
 
 AUTO = "auto"
 # Streamed blocks take turns in so many places on the device: one computes while the next is copied.
@@ -102,26 +104,42 @@ class MemoryPlan:
 
     @property
     def phases(self) -> dict[str, int]:
-        """The most that the device holds in each phase of an edit, without the reserve."""
+        """The most that the device holds in each phase, without the reserve.
+
+        Loading is among them where it takes more than what stays, of a memory that host and device share.
+        """
         autoencoder, tiled = self.sizes.autoencoder, self.arrangement.tiled
         encoding = max(
             (
-                encoder.working + (0 if place is Place.DEVICE else self._visit(encoder.part, place))
+                encoder.working + (0 if place is Place.DEVICE else self._visit(encoder, place))
                 for encoder, place in zip(self.sizes.encoders, self.arrangement.encoders, strict=True)
             ),
             default=0,
         )
-        return {
+        loading = {"load the encoders": self.loading} if self.is_shared and self.loading > self.standing else {}
+        return loading | {
             "encode the words": self.standing + encoding,
             "encode the source": self.standing + (autoencoder.tile_encode if tiled else autoencoder.encode),
             "denoise": self.standing + self.sizes.texts + self.sizes.step,
             "decode": self.standing + self.sizes.texts + (autoencoder.tile_decode if tiled else autoencoder.decode),
         }
 
-    def _visit(self, part: Part, place: Place) -> int:
+    @property
+    def loading(self) -> int:
+        """What is held while encoders are read by their libraries, one after the other, and packed. They come before
+        all else."""
+        kept = [
+            encoder.part.weights
+            for encoder, place in zip(self.sizes.encoders, self.arrangement.encoders, strict=True)
+            if place is not Place.DISK
+        ]
+        return sum(kept) + max((encoder.packed_later for encoder in self.sizes.encoders), default=0)
+
+    def _visit(self, encoder: Encoder, place: Place) -> int:
         """What an encoder's weights take on the device while it reads."""
+        part = encoder.part
         if self.is_shared and place is Place.DISK:
-            return part.weights
+            return encoder.unpacked
         return part.rest + min(IN_FLIGHT, len(part.blocks)) * part.largest_block
 
     @property
@@ -142,13 +160,14 @@ class MemoryPlan:
 
     @property
     def host_peak(self) -> int:
-        """The same, while an encoder that was on disk reads."""
-        from_disk = [
-            encoder.part.weights
+        """The same, while an encoder that was on disk reads, or one that is packed is read by its library."""
+        if self.is_shared:
+            return self.host_standing
+        beside = [
+            encoder.unpacked if place is Place.DISK else encoder.packed_later
             for encoder, place in zip(self.sizes.encoders, self.arrangement.encoders, strict=True)
-            if place is Place.DISK and not self.is_shared
         ]
-        return self.host_standing + max(from_disk, default=0)
+        return self.host_standing + max(beside, default=0)
 
     @property
     def bus_bytes_per_step(self) -> int:
@@ -193,6 +212,8 @@ class MemoryPlan:
                     f"{count - streamed} of {count} blocks on the device, {streamed} streamed, {self.slots} at a time"
                 )
             rows.append((part.name, where, gigabytes(part.own_weights)))
+        if self.sizes.quantization is not Quantization.NONE:
+            rows.append(("quantization", "weights of wide layers", self.sizes.quantization.value))
         how = "on the device, works in tiles" if self.arrangement.tiled else "on the device"
         rows.append(("vae", how, gigabytes(self.sizes.autoencoder.weights)))
         rows += [(f"peak: {phase}", "of the device", gigabytes(size)) for phase, size in self.phases.items()]
@@ -237,6 +258,28 @@ def choose(sizes: ModelSizes, room: Room) -> MemoryPlan:
         if fitting:
             return min(fitting, key=lambda plan: (plan.cost, plan.host_peak, -plan.peak))
     raise MemoryTooSmall(_what_would_do(sizes, room))
+
+
+def choose_in(quantization: Quantization, room: Room, sizes_of: Callable[[Quantization], ModelSizes]) -> MemoryPlan:
+    """As `choose`, for a model in ``quantization``; where it does not fit as it is, the refusal says in what it would.
+
+    Raises:
+        MemoryTooSmall: see `choose`.
+    """
+    try:
+        return choose(sizes_of(quantization), room)
+    except MemoryTooSmall as refusal:
+        if quantization is not Quantization.NONE:
+            raise
+        raise MemoryTooSmall(f"{refusal}{_advice(room, sizes_of)}") from None
+
+
+def _advice(room: Room, sizes_of: Callable[[Quantization], ModelSizes]) -> str:
+    """The quantization with the most bits that fits, in words; empty where none does."""
+    for smaller in (Quantization.INT8, Quantization.NF4):
+        with contextlib.suppress(MemoryTooSmall):
+            return f"; with quantization {smaller.value} it fits, in {ceiling(choose(sizes_of(smaller), room).peak)}"
+    return ""
 
 
 def _candidates(sizes: ModelSizes, room: Room, *, tiled: bool) -> Iterator[MemoryPlan]:

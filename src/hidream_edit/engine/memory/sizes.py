@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 
+from hidream_edit.domain.quantization import Quantization
 from hidream_edit.engine.memory.activations import (
     TextSizes,
     autoencoder_bytes,
@@ -16,6 +17,7 @@ from hidream_edit.engine.memory.activations import (
     text_bytes,
     tokens_bytes,
 )
+from hidream_edit.engine.memory.packing import Packing, packed_in_transformer
 from hidream_edit.engine.model.config import TransformerConfig, feed_forward_width
 
 NUMBERED = re.compile(r"^(.*?)\.(\d+)\.")
@@ -59,6 +61,12 @@ class Encoder:
 
     part: Part
     working: int
+    unpacked: int  # bytes of all weights as the library reads them, before they are packed
+
+    @property
+    def packed_later(self) -> int:
+        """How many of these go once it is packed."""
+        return self.unpacked - self.part.weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +91,7 @@ class ModelSizes:
     step: int  # beside the weights, in one denoising step with all branches
     texts: int  # projected text of the stages that are kept
     cached: int  # embeddings of the last texts, which are kept beside the encoders
+    quantization: Quantization = Quantization.NONE
 
     @property
     def weights(self) -> int:
@@ -173,9 +182,11 @@ REAL_TEXTS = {
 }
 
 
-def real_sizes(*, item: int = 2, refine: bool = False) -> ModelSizes:
+def real_sizes(*, item: int = 2, refine: bool = False, quantization: Quantization = Quantization.NONE) -> ModelSizes:
     """HiDream-E1-Full with numbers of ``item`` bytes; ``refine`` adds HiDream-I1-Full as a second transformer."""
-    tensors = {name: prod(shape) * item for name, shape in transformer_shapes(REAL_CONFIG).items()}
+    shapes = transformer_shapes(REAL_CONFIG)
+    packing = Packing(quantization, packed_in_transformer(shapes), item)
+    tensors = {name: packing.bytes_of(name, shape) for name, shape in shapes.items()}
     parts = [part_of("transformer", tensors)]
     if refine:
         parts.append(part_of("transformer of the refine stage", tensors))
@@ -183,38 +194,55 @@ def real_sizes(*, item: int = 2, refine: bool = False) -> ModelSizes:
     needs = autoencoder_needs(
         REAL_AUTOENCODER_PARAMETERS * item, channels=REAL_AUTOENCODER_CHANNELS, side=REAL_SIDE, item=item
     )
-    return ModelSizes(REAL_NAME, _real_encoders(item), tuple(parts), needs, step, texts, cached)
-
-
-def _real_encoders(item: int) -> tuple[Encoder, ...]:
-    def clip(name: str, projection: int) -> Encoder:
-        sizes = REAL_TEXTS[name]
-        width, hidden = sizes.width, sizes.hidden
-        block = 4 * (width * width + width) + 2 * width * hidden + hidden + width + 4 * width
-        rest = (49408 + 248) * width + 2 * width + width * projection
-        return _encoder(name, rest, block, sizes, item)
-
-    def t5(name: str) -> Encoder:
-        sizes = REAL_TEXTS[name]
-        block = 4 * sizes.width**2 + 3 * sizes.width * sizes.hidden + 2 * sizes.width
-        return _encoder(name, 32128 * sizes.width + sizes.width, block, sizes, item, first=32 * sizes.heads)
-
-    def llama(name: str) -> Encoder:
-        sizes = REAL_TEXTS[name]
-        block = 2 * sizes.width**2 + 2 * sizes.width * 1024 + 3 * sizes.width * sizes.hidden + 2 * sizes.width
-        return _encoder(name, 128256 * sizes.width + sizes.width, block, sizes, item)
-
-    return (
-        clip("text_encoder", 768),
-        clip("text_encoder_2", 1280),
-        t5("text_encoder_3"),
-        llama("text_encoder_4"),
+    return ModelSizes(
+        REAL_NAME,
+        tuple(_real_encoder(name, quantization, item) for name in REAL_TEXTS),
+        tuple(parts),
+        needs,
+        step + packing.unpacking(shapes),
+        texts,
+        cached,
+        quantization,
     )
 
 
-def _encoder(name: str, rest: int, block: int, sizes: TextSizes, item: int, *, first: int = 0) -> Encoder:
-    blocks = tuple((block + (first if index == 0 else 0)) * item for index in range(sizes.layers))
-    return Encoder(Part(name, rest * item, blocks, rest * item, blocks), text_bytes(sizes, rows=TEXT_ROWS, item=item))
+@dataclass(frozen=True, slots=True)
+class _Layers:
+    """A text encoder in numbers: the linear layers of a block, and numbers beside them."""
+
+    linear: tuple[tuple[int, int], ...]  # (outputs, inputs)
+    beside: int  # in each block
+    beside_first: int  # in the first one, in addition
+    outside: int  # of blocks
+
+
+def _real_layers(name: str) -> _Layers:
+    sizes = REAL_TEXTS[name]
+    width, hidden = sizes.width, sizes.hidden
+    square, into, out_of = (width, width), (hidden, width), (width, hidden)
+    if name == "text_encoder_3":  # T5
+        return _Layers((*[square] * 4, into, into, out_of), 2 * width, 32 * sizes.heads, 32128 * width + width)
+    if name == "text_encoder_4":  # Llama
+        linear = (square, square, (1024, width), (1024, width), into, into, out_of)
+        return _Layers(linear, 2 * width, 0, 128256 * width + width)
+    projection = {"text_encoder": 768, "text_encoder_2": 1280}[name]
+    outside = (49408 + 248) * width + 2 * width + width * projection
+    return _Layers((*[square] * 4, into, out_of), 4 * width + hidden + width + 4 * width, 0, outside)
+
+
+def _real_encoder(name: str, quantization: Quantization, item: int) -> Encoder:
+    layers, sizes = _real_layers(name), REAL_TEXTS[name]
+    shapes = {str(index): shape for index, shape in enumerate(layers.linear)}
+    packing = Packing(quantization, frozenset(shapes), item)
+
+    def weigh(linear: int) -> tuple[int, tuple[int, ...]]:
+        block = linear + layers.beside * item
+        return layers.outside * item, (block + layers.beside_first * item, *[block] * (sizes.layers - 1))
+
+    rest, blocks = weigh(sum(packing.bytes_of(index, shape) for index, shape in shapes.items()))
+    unpacked = weigh(sum(prod(shape) for shape in shapes.values()) * item)
+    working = text_bytes(sizes, rows=TEXT_ROWS, item=item) + packing.unpacking(shapes)
+    return Encoder(Part(name, rest, blocks, rest, blocks), working, unpacked[0] + sum(unpacked[1]))
 
 
 def transformer_shapes(config: TransformerConfig) -> dict[str, tuple[int, ...]]:

@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from hidream_edit.domain.errors import DeviceUnavailable, GroupLost
+from hidream_edit.domain.quantization import Quantization
+from hidream_edit.engine.checked_model import ModelSource
 from hidream_edit.engine.devices import choose_device
-from hidream_edit.engine.loading import ModelSource
 from hidream_edit.engine.memory.activations import STAGES_KEPT
 from hidream_edit.engine.model.config import TransformerConfig
 from hidream_edit.engine.model.measures import Measures
@@ -50,6 +51,7 @@ class Group:
         dtype: of the weights.
         memory: how much of each device may be used.
         measures: see `Engine.load`.
+        quantization: see `Engine.load`.
         progress: told what the other ranks do.
         on_loss: called once, from any thread, when a rank is lost; it may end the process.
     """
@@ -62,6 +64,7 @@ class Group:
         dtype: str,
         memory: str | None,
         measures: Measures,
+        quantization: Quantization = Quantization.NONE,
         progress: Progress = lambda _: None,
         on_loss: OnLoss | None = None,
     ) -> None:
@@ -89,7 +92,7 @@ class Group:
         for child in self._children:
             assignment = Assignment(
                 child.rank, count, child.device, dtype, memory, self._exchange, threads, str(self._folder.path), told,
-                asdict(measures),
+                asdict(measures), quantization.value,
             )  # fmt: skip
             child.start(assignment.as_json())
 

@@ -16,8 +16,10 @@ from typing import IO, Any, Self
 import torch
 
 from hidream_edit.domain.errors import HidreamEditError
+from hidream_edit.domain.quantization import Quantization
+from hidream_edit.engine.checked_model import ModelSource
 from hidream_edit.engine.devices import choose_device, choose_dtype
-from hidream_edit.engine.loading import ModelSource, load_transformers
+from hidream_edit.engine.loading import load_transformers
 from hidream_edit.engine.model.measures import Measures
 from hidream_edit.engine.parallel.links import World
 from hidream_edit.engine.parallel.meeting import meeting_place
@@ -41,6 +43,7 @@ class Assignment:
     folder: str  # where the ranks meet
     source: dict[str, Any]
     measures: dict[str, Any]
+    quantization: str
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -70,6 +73,7 @@ def main() -> None:
             dtype=choose_dtype(told.dtype, device),
             memory=told.memory,
             measures=Measures(**told.measures),
+            quantization=Quantization(told.quantization),
             progress=lambda words: write_line(reports, {"says": words}),
         )
     except HidreamEditError as error:

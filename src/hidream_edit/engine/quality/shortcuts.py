@@ -45,6 +45,15 @@ class Shortcuts:
             steps_computed=self.steps_computed, branches=self.branches, branches_computed=self.branches_computed
         )
 
+    def counted(self, branches: int) -> Shortcuts:
+        """After a step that computed everything, of which nothing is remembered."""
+        return replace(
+            self,
+            steps_computed=self.steps_computed + 1,
+            branches=self.branches + branches,
+            branches_computed=self.branches_computed + branches,
+        )
+
     def to(self, device: torch.device) -> Shortcuts:
         """The same with its tensors on ``device``."""
         velocities, pulls = (
