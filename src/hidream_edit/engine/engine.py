@@ -25,11 +25,12 @@ from hidream_edit.engine.guidance import Guidance, Words, edit_branches, refine_
 from hidream_edit.engine.known_models import BUNDLED, MINI
 from hidream_edit.engine.latents import draw_noise, pixels_of, rgb_of
 from hidream_edit.engine.loading import LoadedModel, ModelSource, PatchEmbedderOf, Progress, load_model
-from hidream_edit.engine.measures import measures_for
+from hidream_edit.engine.measures import check_recorded, has_room_to_record, measures_for
 from hidream_edit.engine.memory.activations import STAGES_KEPT, TEXTS_KEPT
 from hidream_edit.engine.memory.plan import AUTO, Arrangement, MemoryPlan
 from hidream_edit.engine.model.denoiser import Denoiser
 from hidream_edit.engine.model.measures import Measures
+from hidream_edit.engine.model.recorded import CudaRecorder, RecordedTransformer, Recorder, Recordings
 from hidream_edit.engine.parallel.group import Group, OnLoss
 from hidream_edit.engine.prompts import Prompts, compose_prompt, prompts_of
 from hidream_edit.engine.quality.float8 import NO_FLOAT8, Float8, Float8Products, check_float8
@@ -61,6 +62,7 @@ class Engine:
         dtype: torch.dtype,
         group: Group | None = None,
         products: Float8Products = NO_FLOAT8,
+        recorder: Recorder | None = None,
     ) -> None:
         self._loaded = loaded
         self._group = group
@@ -70,6 +72,10 @@ class Engine:
             self._edit_transformer, self._refine_transformer = group.connected(
                 loaded.edit_transformer, loaded.refine_transformer
             )
+        elif recorder is not None:
+            recordings, refine = Recordings(recorder), loaded.refine_transformer
+            self._edit_transformer = RecordedTransformer(loaded.edit_transformer, recordings)
+            self._refine_transformer = None if refine is None else RecordedTransformer(refine, recordings)
         self._device = device
         self._dtype = dtype
         self._products = products
@@ -126,8 +132,9 @@ class Engine:
         Raises:
             InputInvalid: ``memory`` is not an amount, or there is no such ``quality``.
             ModelUnusable: files missing, wrong, gated, or too large for the memory.
-            DeviceUnavailable: no such device or precision, float8 on one that is no faster for it or on several; or
-                one of several could not load the model.
+            DeviceUnavailable: no such device or precision; float8 on one that is no faster for it, or on several;
+                ``recorded`` among the measures where nothing can be recorded; or one of several devices could not
+                load the model.
         """
         if device is not None and devices:
             raise InputInvalid("give one device or several, not both", field="devices")
@@ -137,7 +144,9 @@ class Engine:
         if float8 is True:
             check_float8(chosen)
         if float8:
-            taken = taken.without("onednn", "fused", "grouped")  # they pass by the layers that multiply in float8
+            # They pass by the layers that multiply in float8, and what is not grouped cannot be recorded.
+            taken = taken.without("onednn", "fused", "grouped", "recorded")
+        check_recorded(taken, chosen, precision)
         wanted = None if quality is None else quality_named(quality)
         folder = BUNDLED if model is None or model == MINI else model
         source = ModelSource(folder, adapter, base, text_encoder_4, refine_patch_embedder)
@@ -152,16 +161,19 @@ class Engine:
             return replace(loaded, card=replace(loaded.card, defaults=defaults))
 
         if len(devices) < 2:
-            loaded, products = load(), NO_FLOAT8
+            loaded, products, recorder = load(), NO_FLOAT8, None
+            may_keep = memory in (None, AUTO)  # an amount that was given is for what the plan counts
             if float8:
-                may_keep = memory in (None, AUTO)  # an amount that was given is for what the plan counts
                 products = Float8Products.of(loaded, chosen, emulated=float8 == "emulated", may_keep=may_keep)
-            return cls(loaded, device=chosen, dtype=precision, products=products)
+            if taken.recorded:
+                recorder = _recorder(loaded.plan, chosen, may_keep=may_keep, progress=progress)
+            return cls(loaded, device=chosen, dtype=precision, products=products, recorder=recorder)
         if float8:
             raise DeviceUnavailable("float8 is for edits on one device: leave it off, or name one device")
         if isinstance(memory, Arrangement):
             raise InputInvalid("several devices take an amount of memory, not an arrangement", field="memory")
-        taken = taken.without("one_by_one", "ahead")  # branches are what the devices share out
+        # Branches are what the devices share out, and what they tell each other is not recorded.
+        taken = taken.without("one_by_one", "ahead", "recorded")
         # The other ranks load while this one does.
         group = Group(
             devices,
@@ -436,6 +448,14 @@ class Engine:
         """No gradients, and no TF32 where float32 was asked for."""
         with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
             yield
+
+
+def _recorder(plan: MemoryPlan, device: torch.device, *, may_keep: bool, progress: Progress) -> Recorder | None:
+    """None where recordings would take memory that is wanted for other things."""
+    if may_keep and has_room_to_record(plan, device):
+        return CudaRecorder(device)
+    progress("steps are not recorded as CUDA graphs: there is no memory for it")
+    return None
 
 
 def _prompts(settings: EditSettings) -> Prompts:
