@@ -126,6 +126,10 @@ bench-loading: setup ## seconds from a model folder to an engine, with and witho
 benchmark-gpu: setup ## one denoising step at the real size, beside the library's class; needs a CUDA device with 140 GB
 	$(BIN)/python -W ignore benchmarks/transformer_step.py
 
+.PHONY: test-gpu
+test-gpu: setup ## the tests that need a CUDA device, as recorded forwards do; without one they say so
+	$(BIN)/python -m pytest -m gpu
+
 .PHONY: bench-quality
 bench-quality: setup ## what balanced and turbo bring and cost, each measure alone too: mini model and recorded runs
 	PYTHONPATH=. $(BIN)/python -W ignore benchmarks/quality.py

@@ -5,8 +5,8 @@
 
 Both classes hold the very same tensors, so memory is counted once and results can be compared. Both are compared with
 ours in float32, where that fits, by the rule of model.md 15: in bf16 our error may be 1.5 times the library's at most.
-Then each measure is switched off and each kernel of attention is tried, all in the same run; what pays is then made
-the default in hidream_edit/engine/measures.py.
+Then each measure is switched off, those that are not yet defaults are switched on, and each kernel of attention is
+tried, all in the same run; what pays is then made the default in hidream_edit/engine/measures.py.
 Prints one JSON object; whoever runs it puts the numbers into benchmarks/LOG.md.
 """
 
@@ -25,12 +25,15 @@ from diffusers import HiDreamImageTransformer2DModel
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from hidream_edit.domain.errors import DeviceUnavailable
 from hidream_edit.engine.guidance import Velocities, guide
-from hidream_edit.engine.measures import measures_for
+from hidream_edit.engine.measures import check_recorded, measures_for
 from hidream_edit.engine.memory.sizes import REAL_CONFIG
 from hidream_edit.engine.model.config import TransformerConfig
+from hidream_edit.engine.model.denoiser import Denoiser
 from hidream_edit.engine.model.measures import PLAIN, Measures
 from hidream_edit.engine.model.rebuilding import rebuild
+from hidream_edit.engine.model.recorded import CudaRecorder, RecordedTransformer, Recordings
 from hidream_edit.engine.model.transformer import TextTokens, Transformer
 
 TINY = TransformerConfig(
@@ -114,7 +117,7 @@ def theirs(config: TransformerConfig, weights: dict[str, Tensor]) -> Any:
     return model.eval()
 
 
-def step_of_ours(model: Transformer, inputs: Inputs, text: TextTokens) -> Tensor:
+def step_of_ours(model: Denoiser, inputs: Inputs, text: TextTokens) -> Tensor:
     """Velocity of one guided step."""
     noise_columns = inputs.canvas.shape[-1] // 2
     rows = [[index] for index in range(BRANCHES)] if model.measures.one_by_one else [list(range(BRANCHES))]
@@ -156,34 +159,43 @@ def timed(step: Any, device: torch.device) -> tuple[Tensor, list[float]]:
 def each_measure(
     config: TransformerConfig, weights: dict[str, Tensor], inputs: Inputs, truth: Tensor
 ) -> dict[str, Any]:
-    """Seconds per step with the defaults of this device, with each of them off, compiled, and recorded as one graph."""
-    device = inputs.canvas.device
-    default = measures_for(device, inputs.canvas.dtype)
+    """Seconds per step with the defaults of this device, with each of them off, and with what is not yet a default."""
+    device, dtype = inputs.canvas.device, inputs.canvas.dtype
+    default = measures_for(device, dtype)
     tried = {"defaults": default, "plain": PLAIN}
     tried |= {f"without {name}": default.without(name) for name in Measures.names() if getattr(default, name)}
     if device.type == "cuda":
-        tried["compiled"] = replace(default, compiled=True)
+        tried |= {
+            "compiled": replace(default, compiled=True),
+            "recorded": replace(default, recorded=True),
+            "compiled and recorded": replace(default, compiled=True, recorded=True),
+        }
     report: dict[str, Any] = {}
     for name, measures in tried.items():
-        model = ours(config, weights, measures)
+        try:
+            model = called(ours(config, weights, measures), device, dtype)
+        except DeviceUnavailable as refused:
+            report[name] = str(refused)
+            continue
         text = model.project_text(inputs.t5, inputs.llama)
         _peak(device)
         result, seconds = timed(lambda model=model, text=text: step_of_ours(model, inputs, text), device)
         report[name] = {"seconds": seconds, "peak GiB": _peak(device)}
         report[name]["relative error"] = relative_error(result, truth)
-        if name == "compiled":
-            report["compiled and recorded as a graph"] = {
-                "seconds": recorded(lambda model=model, text=text: step_of_ours(model, inputs, text), device)
-            }
+        del model, text  # before the next one: layers that are fused, and recordings, are memory of their own
     return report
 
 
-def recorded(step: Any, device: torch.device) -> list[float]:
-    """Seconds per replay of a step recorded as a CUDA graph."""
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        step()
-    return timed(lambda: graph.replay(), device)[1]
+def called(model: Transformer, device: torch.device, dtype: torch.dtype) -> Denoiser:
+    """What the engine would call, which records where that is among the measures.
+
+    Raises:
+        DeviceUnavailable: nothing can be recorded here.
+    """
+    if not model.measures.recorded:
+        return model
+    check_recorded(model.measures, device, dtype)
+    return RecordedTransformer(model, Recordings(CudaRecorder(device)))
 
 
 def each_attention(config: TransformerConfig, device: torch.device, dtype: torch.dtype) -> dict[str, Any]:

@@ -29,14 +29,15 @@ from hidream_edit.engine.known_models import BUNDLED, MINI
 from hidream_edit.engine.latents import draw_noise, pixels_of, rgb_of
 from hidream_edit.engine.library_parts import Progress
 from hidream_edit.engine.loading import LoadedModel, load_model
-from hidream_edit.engine.measures import measures_for
+from hidream_edit.engine.measures import measures_for, possible_measures, recorder_for
 from hidream_edit.engine.memory.activations import STAGES_KEPT, TEXTS_KEPT
 from hidream_edit.engine.memory.plan import AUTO, Arrangement, MemoryPlan
 from hidream_edit.engine.model.denoiser import Denoiser
 from hidream_edit.engine.model.measures import Measures
+from hidream_edit.engine.model.recorded import RecordedTransformer, Recorder, Recordings
 from hidream_edit.engine.parallel.group import Group, OnLoss
 from hidream_edit.engine.prompts import Prompts, compose_prompt, prompts_of
-from hidream_edit.engine.quality.float8 import NO_FLOAT8, Float8, Float8Products, check_float8
+from hidream_edit.engine.quality.float8 import NO_FLOAT8, Float8, Float8Products
 from hidream_edit.engine.quality.presets import TRADES, Trades
 from hidream_edit.engine.quality.shortcuts import shortened
 from hidream_edit.engine.recent import Recent
@@ -65,6 +66,7 @@ class Engine:
         dtype: torch.dtype,
         group: Group | None = None,
         products: Float8Products = NO_FLOAT8,
+        recorder: Recorder | None = None,
     ) -> None:
         self._loaded = loaded
         self._group = group
@@ -74,6 +76,10 @@ class Engine:
             self._edit_transformer, self._refine_transformer = group.connected(
                 loaded.edit_transformer, loaded.refine_transformer
             )
+        elif recorder is not None:
+            recordings, refine = Recordings(recorder), loaded.refine_transformer
+            self._edit_transformer = RecordedTransformer(loaded.edit_transformer, recordings)
+            self._refine_transformer = None if refine is None else RecordedTransformer(refine, recordings)
         self._device = device
         self._dtype = dtype
         self._products = products
@@ -134,8 +140,9 @@ class Engine:
             InputInvalid: ``memory`` is not an amount, there is no such ``quality`` or ``quantization``, or two settings
                 exclude each other.
             ModelUnusable: files missing, wrong, gated, or too large for the memory.
-            DeviceUnavailable: no such device or precision, float8 on one that is no faster for it or on several; or
-                one of several could not load the model.
+            DeviceUnavailable: no such device or precision; float8 on one that is no faster for it, or on several;
+                ``recorded`` among the measures where nothing can be recorded; or one of several devices could not
+                load the model.
         """
         if device is not None and devices:
             raise InputInvalid("give one device or several, not both", field="devices")
@@ -143,7 +150,7 @@ class Engine:
         precision = choose_dtype(dtype, chosen)
         kept = Quantization.NONE if quantization is None else choice(Quantization, quantization, field="quantization")
         taken = measures_for(chosen, precision) if measures is None else measures
-        taken = _possible(taken, chosen, float8=float8, quantization=kept)
+        taken = possible_measures(taken, chosen, precision, float8=float8, quantization=kept)
         wanted = None if quality is None else quality_named(quality)
         folder = BUNDLED if model is None or model == MINI else model
         source = ModelSource(folder, adapter, base, text_encoder_4, refine_patch_embedder)
@@ -164,16 +171,19 @@ class Engine:
             return replace(loaded, card=replace(loaded.card, defaults=defaults))
 
         if len(devices) < 2:
-            loaded, products = load(), NO_FLOAT8
+            loaded, products, recorder = load(), NO_FLOAT8, None
+            may_keep = memory in (None, AUTO)  # an amount that was given is for what the plan counts
             if float8:
-                may_keep = memory in (None, AUTO)  # an amount that was given is for what the plan counts
                 products = Float8Products.of(loaded, chosen, emulated=float8 == "emulated", may_keep=may_keep)
-            return cls(loaded, device=chosen, dtype=precision, products=products)
+            if taken.recorded:
+                recorder = recorder_for(loaded.plan, chosen, may_keep=may_keep, progress=progress)
+            return cls(loaded, device=chosen, dtype=precision, products=products, recorder=recorder)
         if float8:
             raise DeviceUnavailable("float8 is for edits on one device: leave it off, or name one device")
         if isinstance(memory, Arrangement):
             raise InputInvalid("several devices take an amount of memory, not an arrangement", field="memory")
-        taken = taken.without("one_by_one", "ahead")  # branches are what the devices share out
+        # Branches are what the devices share out, and what they tell each other is not recorded.
+        taken = taken.without("one_by_one", "ahead", "recorded")
         # The other ranks load while this one does.
         group = Group(
             devices,
@@ -451,24 +461,6 @@ class Engine:
         """No gradients, and no TF32 where float32 was asked for."""
         with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
             yield
-
-
-def _possible(measures: Measures, device: torch.device, *, float8: Float8, quantization: Quantization) -> Measures:
-    """Of ``measures`` those that go together with what is traded.
-
-    Raises:
-        InputInvalid: what is traded excludes itself.
-        DeviceUnavailable: this device does not multiply in float8.
-    """
-    if float8 is True:
-        check_float8(device)
-    if float8 and quantization is not Quantization.NONE:
-        raise InputInvalid("give float8 or a quantization, not both", field="quantization")
-    if float8:
-        return measures.without("onednn", "fused", "grouped")  # they pass by the layers that multiply in float8
-    if quantization is not Quantization.NONE:
-        return measures.without("fused", "grouped")  # they would put wide weights together
-    return measures
 
 
 def _prompts(settings: EditSettings) -> Prompts:

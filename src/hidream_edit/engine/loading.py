@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -69,7 +70,8 @@ def load_model(
     """
     progress("checking the files")
     found = check_model(source)
-    plan = _planned(lambda kept: sizes_of_model(found, dtype, kept), quantization, device, memory)
+    sizes_of = partial(sizes_of_model, found, dtype, grouped=measures.grouped)
+    plan = _planned(sizes_of, quantization, device, memory)
     if plan.streamed:
         measures = measures.without("ahead")  # it asks blocks for their weights out of turn
     if not plan.everything_is_resident:
@@ -120,9 +122,8 @@ def load_transformers(
     """
     folder = ModelFolder(find_folder(source.model))
     found = check_transformers(source, folder)
-    plan = _planned(
-        lambda kept: sizes_of_transformers(folder.path.name, found, dtype, kept), quantization, device, memory
-    )
+    sizes_of = partial(sizes_of_transformers, folder.path.name, found, dtype, grouped=measures.grouped)
+    plan = _planned(sizes_of, quantization, device, memory)
     options = LoadOptions(device, dtype, measures, quantization, progress)
     edit, refine = load_stages(found, source.refine_patch_embedder, plan, options)
     transformers = [edit] if refine is None else [edit, refine]
@@ -133,13 +134,17 @@ def load_transformers(
 def plan_model(
     source: ModelSource, *, dtype: torch.dtype, room: Room, quantization: Quantization = Quantization.NONE
 ) -> MemoryPlan:
-    """The plan that loading would follow, from the headers of the files alone.
+    """The plan that loading onto a GPU would follow, from the headers of the files alone.
 
     Raises:
         ModelUnusable: see `load_model`.
     """
     found = check_model(source)
-    return choose_in(quantization, room, lambda kept: sizes_of_model(found, dtype, kept))
+
+    def sizes_of(kept: Quantization) -> ModelSizes:
+        return sizes_of_model(found, dtype, kept, grouped=kept is Quantization.NONE)
+
+    return choose_in(quantization, room, sizes_of)
 
 
 def _planned(

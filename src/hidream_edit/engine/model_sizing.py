@@ -26,8 +26,8 @@ from hidream_edit.engine.safetensors_files import TensorHeader
 from hidream_edit.engine.text_encoders import TEXT_ROWS
 
 
-def sizes_of_model(found: CheckedModel, dtype: torch.dtype, quantization: Quantization) -> ModelSizes:
-    """Everything that has to find room."""
+def sizes_of_model(found: CheckedModel, dtype: torch.dtype, quantization: Quantization, *, grouped: bool) -> ModelSizes:
+    """Everything that has to find room; ``grouped``: all experts work at once."""
     item = dtype.itemsize
     config = read_json(found.autoencoder.folder / "config.json")
     widths = config.get("block_out_channels") or config["decoder_block_out_channels"]
@@ -39,14 +39,15 @@ def sizes_of_model(found: CheckedModel, dtype: torch.dtype, quantization: Quanti
         item=item,
     )
     encoders = tuple(_encoder(part, quantization, item) for part in found.encoders)
-    return _sizes(found.card.name, found, encoders, autoencoder, quantization, item)
+    return _sizes(found.card.name, found, encoders, autoencoder, quantization, item, grouped=grouped)
 
 
 def sizes_of_transformers(
-    name: str, found: CheckedTransformers, dtype: torch.dtype, quantization: Quantization
+    name: str, found: CheckedTransformers, dtype: torch.dtype, quantization: Quantization, *, grouped: bool
 ) -> ModelSizes:
     """The same for a process that has no other parts; it keeps no embeddings either."""
-    return _sizes(name, found, (), AutoencoderNeeds(0, 0, 0, 0, 0), quantization, dtype.itemsize)
+    nothing = AutoencoderNeeds(0, 0, 0, 0, 0)
+    return _sizes(name, found, (), nothing, quantization, dtype.itemsize, grouped=grouped)
 
 
 def _sizes(
@@ -56,10 +57,13 @@ def _sizes(
     autoencoder: AutoencoderNeeds,
     quantization: Quantization,
     item: int,
+    *,
+    grouped: bool,
 ) -> ModelSizes:
     shapes = found.shapes
     packing = Packing(quantization, packed_in_transformer(shapes), item)
-    step, texts, cached = needs_of_steps(found.config, llama_layers=max(found.config.llama_layers) + 1, item=item)
+    layers = max(found.config.llama_layers) + 1
+    step, texts, cached = needs_of_steps(found.config, llama_layers=layers, item=item, grouped=grouped)
     return ModelSizes(
         name,
         encoders,

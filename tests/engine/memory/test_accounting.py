@@ -55,7 +55,7 @@ def test_a_step_of_the_real_size_on_a_device_without_memory_is_covered(
                 text,
                 torch.empty(BRANCHES, 2048, **HALF),
             )
-    covered = real_sizes().step
+    covered = real_sizes(grouped=False).step
     assert at_least * covered < alive.peak <= covered
     kept = 2 * (text.t5.nbytes + sum(layer.nbytes for layer in text.llama))
     assert kept <= tokens_bytes(REAL_CONFIG, branches=BRANCHES, rows=ROWS, item=2)
@@ -63,7 +63,7 @@ def test_a_step_of_the_real_size_on_a_device_without_memory_is_covered(
 
 @pytest.mark.parametrize("kept", [kept for kept in Quantization if kept is not Quantization.NONE])
 def test_widening_the_widest_weight_of_the_real_size_is_covered(kept: Quantization) -> None:
-    planned = real_sizes(quantization=kept).step - real_sizes().step
+    planned = real_sizes(quantization=kept).step - real_sizes(grouped=False).step
     width = REAL_CONFIG.width
     modulation = packed(torch.empty(12 * width, width, **HALF), kept_as(".adaLN_modulation.", width, kept))
     product = packed(torch.empty(6912, width, **HALF), kept)

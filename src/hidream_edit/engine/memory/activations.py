@@ -25,15 +25,18 @@ class TextSizes:
     heads: int
 
 
-def step_bytes(config: TransformerConfig, *, branches: int, image_tokens: int, rows: int, item: int) -> int:
+def step_bytes(
+    config: TransformerConfig, *, branches: int, image_tokens: int, rows: int, item: int, grouped: bool = False
+) -> int:
     """One forward of the transformer with ``branches`` in a batch, its last block's experts being the worst moment.
 
-    An expert is taken to be chosen by every token: which it is depends on the picture.
+    One by one, an expert is taken to be chosen by every token: which it is depends on the picture. ``grouped``, all
+    experts work at once, on every token as often as it has experts.
     """
     tokens = branches * (image_tokens + 3 * rows)
     width, hidden = config.width, feed_forward_width(4 * config.width)
     streams = TOKENS_ALIVE * tokens * width * item
-    experts = HIDDEN_ALIVE * tokens * hidden * item
+    experts = HIDDEN_ALIVE * tokens * hidden * item * (config.num_activated_experts if grouped else 1)
     rotation = 2 * (image_tokens + 3 * rows) * sum(config.axes_dims_rope) // 2 * 4
     modulation = 2 * branches * 12 * width * item
     routing = 4 * tokens * config.num_routed_experts * 8

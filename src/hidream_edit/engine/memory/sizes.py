@@ -136,12 +136,13 @@ def _bytes(tensors: Mapping[str, int], group: Mapping[int, list[str]]) -> int:
 
 
 def needs_of_steps(
-    config: TransformerConfig, *, llama_layers: int, item: int, rows: int = TEXT_ROWS
+    config: TransformerConfig, *, llama_layers: int, item: int, grouped: bool, rows: int = TEXT_ROWS
 ) -> tuple[int, int, int]:
     """Bytes beside the weights in one step on the largest canvas, of the texts of the stages that are kept, and of the
     embeddings that are kept."""
+    tokens = config.max_tokens
     return (
-        step_bytes(config, branches=BRANCHES_MAX, image_tokens=config.max_tokens, rows=rows, item=item),
+        step_bytes(config, branches=BRANCHES_MAX, image_tokens=tokens, rows=rows, item=item, grouped=grouped),
         tokens_bytes(config, branches=BRANCHES_MAX, rows=rows, item=item),
         embeddings_bytes(config, llama_layers=llama_layers, rows=rows, item=item),
     )
@@ -182,15 +183,26 @@ REAL_TEXTS = {
 }
 
 
-def real_sizes(*, item: int = 2, refine: bool = False, quantization: Quantization = Quantization.NONE) -> ModelSizes:
-    """HiDream-E1-Full with numbers of ``item`` bytes; ``refine`` adds HiDream-I1-Full as a second transformer."""
+def real_sizes(
+    *,
+    item: int = 2,
+    refine: bool = False,
+    quantization: Quantization = Quantization.NONE,
+    grouped: bool | None = None,
+) -> ModelSizes:
+    """HiDream-E1-Full with numbers of ``item`` bytes; ``refine`` adds HiDream-I1-Full as a second transformer.
+
+    ``grouped``: whether experts work at once; by default as on a GPU, where those that are not packed do.
+    """
+    is_grouped = quantization is Quantization.NONE if grouped is None else grouped
     shapes = transformer_shapes(REAL_CONFIG)
     packing = Packing(quantization, packed_in_transformer(shapes), item)
     tensors = {name: packing.bytes_of(name, shape) for name, shape in shapes.items()}
     parts = [part_of("transformer", tensors)]
     if refine:
         parts.append(part_of("transformer of the refine stage", tensors))
-    step, texts, cached = needs_of_steps(REAL_CONFIG, llama_layers=REAL_TEXTS["text_encoder_4"].layers, item=item)
+    layers = REAL_TEXTS["text_encoder_4"].layers
+    step, texts, cached = needs_of_steps(REAL_CONFIG, llama_layers=layers, item=item, grouped=is_grouped)
     needs = autoencoder_needs(
         REAL_AUTOENCODER_PARAMETERS * item, channels=REAL_AUTOENCODER_CHANNELS, side=REAL_SIDE, item=item
     )

@@ -16,7 +16,7 @@ SHARE_OF_QUERIES_MIN = 0.9
 def gated(both: Tensor) -> Tensor:
     """SiLU(W1 x) ⊙ W3 x from the output (…, 2·hidden) of the product with both."""
     gate, up = both.chunk(2, dim=-1)
-    return F.silu(gate) * up
+    return F.silu(gate).mul_(up)  # over all slots of all experts this is the most that a step holds
 
 
 class FusedFeedForward(nn.Module):

@@ -20,6 +20,7 @@ class Measures:
     fused: bool = False  # Q, K and V as one product, W1 and W3 as another (model.md 14.2)
     grouped: bool = False  # all experts in one product, without waiting for the host (model.md 14)
     compiled: bool = False  # each kind of block compiled: its passes over the tokens become few
+    recorded: bool = False  # forwards recorded as CUDA graphs: thousands of launches become one (recorded.py)
     channels_last: bool = False  # the autoencoder's convolutions with channels innermost
     onednn: bool = False  # on a CPU, products and attention by oneDNN
 

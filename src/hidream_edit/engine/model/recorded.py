@@ -1,0 +1,208 @@
+"""A transformer whose forward is recorded once for each shape and then run again as one piece (a CUDA graph).
+
+A forward of the real model launches thousands of kernels (model.md 14: 4,464 in the published code); a recording is
+one launch. It computes over tensors of its own: inputs are copied into them, outputs out of them, and nothing of a
+request stays but bytes that the next one overwrites.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Hashable, Iterator
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from hidream_edit.engine.model.config import TransformerConfig
+from hidream_edit.engine.model.measures import Measures
+from hidream_edit.engine.model.transformer import Geometry, Modulations, TextTokens, Transformer
+
+# Both stages of an edit, all branches and one alone, in two sizes.
+RECORDINGS_KEPT = 8
+
+
+class Recorder(Protocol):
+    """Makes something that is run again out of something that is called."""
+
+    def __call__(self, compute: Callable[[], Tensor]) -> Callable[[], Tensor]:
+        """What does all that ``compute`` did on the device, over the same memory, and gives the same tensor each time.
+
+        That tensor holds its numbers until anything of this recorder runs again.
+        """
+        ...
+
+
+class CudaRecorder:
+    """Records what is launched as CUDA graphs, which share the memory of what they compute between.
+
+    They may, because they never run at the same time and what one gave is copied before another runs.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        # Always the same one: memory that was taken on a stream is given out again on that stream only.
+        self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        self._graphs: weakref.WeakSet[torch.cuda.CUDAGraph] = weakref.WeakSet()
+
+    def __call__(self, compute: Callable[[], Tensor]) -> Callable[[], Tensor]:
+        """See `Recorder`. ``compute`` runs twice: once for real, since kernels are chosen and compiled, and their
+        workspaces made, when they are first used on a stream; then to be recorded, which computes nothing.
+
+        Raises:
+            RuntimeError: it asks the host for something.
+        """
+        graph = torch.cuda.CUDAGraph()
+        pool = next((other.pool() for other in self._graphs), None)
+        with torch.cuda.device(self._device):
+            self._stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(self._stream):
+                compute()
+            torch.cuda.current_stream().wait_stream(self._stream)
+            # Other threads may go on using the device.
+            with torch.cuda.graph(graph, pool=pool, stream=self._stream, capture_error_mode="thread_local"):
+                output = compute()
+        self._graphs.add(graph)
+
+        def replay() -> Tensor:
+            graph.replay()
+            return output
+
+        return replay
+
+
+class Inputs(NamedTuple):
+    """The tensors that a forward reads beside weights and geometry; see `Transformer.forward`."""
+
+    canvas: Tensor
+    timesteps: Tensor
+    text: TextTokens
+    pooled: Tensor
+    modulations: Modulations | None
+
+    def each(self) -> Iterator[Tensor]:
+        """All of them, in one order."""
+        yield from (self.canvas, self.timesteps, self.text.t5, *self.text.llama, self.pooled)
+        if self.modulations is not None:
+            yield from (self.modulations.conditioning, *self.modulations.blocks, self.modulations.final)
+
+    def buffers(self) -> Inputs:
+        """Tensors of the same shapes, with anything in them."""
+        modulations = self.modulations
+        return Inputs(
+            _like(self.canvas),
+            _like(self.timesteps),
+            TextTokens(_like(self.text.t5), tuple(map(_like, self.text.llama))),
+            _like(self.pooled),
+            modulations
+            and Modulations(
+                _like(modulations.conditioning), tuple(map(_like, modulations.blocks)), _like(modulations.final)
+            ),
+        )
+
+
+class Recording:
+    """One forward over tensors of its own."""
+
+    def __init__(self, transformer: Transformer, inputs: Inputs, noise_columns: int | None, record: Recorder) -> None:
+        self._transformer, self._noise_columns = transformer, noise_columns
+        self._geometry: Geometry | None = None
+        with torch.inference_mode(False):  # a tensor that is born in it may be written nowhere else
+            self._inputs = inputs.buffers()
+        self._fill(inputs)
+        self._replay = record(self._compute)
+
+    def __call__(self, inputs: Inputs) -> Tensor:
+        """The output for ``inputs``, of the shapes that it was recorded with; nobody writes to it later."""
+        self._fill(inputs)
+        return self._replay().clone()
+
+    def _fill(self, inputs: Inputs) -> None:
+        for mine, given in zip(self._inputs.each(), inputs.each(), strict=True):
+            mine.copy_(given)
+
+    def _compute(self) -> Tensor:
+        canvas, timesteps, text, pooled, modulations = self._inputs
+        tokens, given = self._transformer.enter(
+            canvas, timesteps, text, pooled, noise_columns=self._noise_columns, modulations=modulations
+        )
+        # Its tensors are read again each time, also when the transformer keeps them no longer.
+        self._geometry = given.geometry
+        return self._transformer.leave(self._transformer.run(tokens, given), given)
+
+
+class Recordings:
+    """Those of all transformers of a model.
+
+    When there are too many, all are dropped, and not the oldest alone. PyTorch gives the kernels of all graphs that
+    were recorded on a stream one workspace, and takes it away with any of them (pytorch issue 193402), and they share
+    memory only if they share a stream.
+    """
+
+    def __init__(self, record: Recorder, *, count_max: int = RECORDINGS_KEPT) -> None:
+        self._record, self._count_max = record, count_max
+        self._kept: dict[Hashable, Recording] = {}
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def run(self, transformer: Transformer, inputs: Inputs, noise_columns: int | None) -> Tensor:
+        """As `Transformer.forward`, recorded now unless such a forward was recorded before.
+
+        Raises:
+            CanvasTooLarge: the canvas does not fit the model.
+            RuntimeError: the forward cannot be recorded.
+        """
+        shapes = tuple((tensor.shape, tensor.dtype, tensor.device) for tensor in inputs.each())
+        key = (transformer, noise_columns, inputs.modulations is None, shapes)
+        if key not in self._kept:
+            if len(self._kept) >= self._count_max:
+                self._kept.clear()
+            self._kept[key] = Recording(transformer, inputs, noise_columns, self._record)
+        return self._kept[key](inputs)
+
+
+class RecordedTransformer:
+    """A transformer on one device, whose forwards are recorded."""
+
+    def __init__(self, transformer: Transformer, recordings: Recordings) -> None:
+        self._plain, self._recordings = transformer, recordings
+
+    @property
+    def config(self) -> TransformerConfig:
+        return self._plain.config
+
+    @property
+    def measures(self) -> Measures:
+        return self._plain.measures
+
+    def project_text(self, t5: Tensor, llama: Tensor) -> TextTokens:
+        """See `Transformer.project_text`; once per stage, so it is not recorded."""
+        return self._plain.project_text(t5, llama)
+
+    def modulations(self, timesteps: Tensor, pooled: Tensor) -> Modulations:
+        """See `Transformer.modulations`; once per stage, so it is not recorded."""
+        return self._plain.modulations(timesteps, pooled)
+
+    def __call__(
+        self,
+        canvas: Tensor,
+        timesteps: Tensor,
+        text: TextTokens,
+        pooled: Tensor,
+        *,
+        noise_columns: int | None = None,
+        modulations: Modulations | None = None,
+    ) -> Tensor:
+        """See `Transformer.forward`.
+
+        Raises:
+            CanvasTooLarge: the canvas does not fit the model.
+            RuntimeError: the forward cannot be recorded.
+        """
+        inputs = Inputs(canvas, timesteps, text, pooled, modulations)
+        return self._recordings.run(self._plain, inputs, noise_columns)
+
+
+def _like(tensor: Tensor) -> Tensor:
+    return torch.empty(tensor.shape, dtype=tensor.dtype, device=tensor.device)
