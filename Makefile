@@ -148,7 +148,7 @@ docs: $(STAMPS)/docs ## build the documentation as a site that asks no other hos
 	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict
 
 .PHONY: benchmark-memory
-benchmark-memory: setup ## peaks of the real size in 24 and 16 GB against the plan, random weights; needs a CUDA device and 64 GB
+benchmark-memory: setup ## peaks of the real size in 24 and 16 GB, whole and packed, against the plan, random weights; needs a CUDA device and 64 GB
 	PYTHONPATH=. $(BIN)/python -W ignore benchmarks/memory.py
 
 .PHONY: bench-parallel

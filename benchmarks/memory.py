@@ -1,13 +1,14 @@
 """Peaks of the real size with random weights against the plan, and streamed against resident results.
 
-    make benchmark-memory                         on a machine with a CUDA device: 24 GB, then 16 GB
+    make benchmark-memory                         on a machine with a CUDA device: 24 GB and 16 GB, then packed
     python benchmarks/memory.py --tiny            the same script on a tiny model and any machine, to try it out
 
-For each amount: the plan; then three guided steps at 768x768 in a process that may allocate no more than that amount
-(its share of the card is capped, so a plan that is wrong fails with "out of memory" instead of passing); the peak of
-each phase beside the planned one; seconds. Where the card also takes the whole model, the latents of the first amount
-must be equal bit by bit to those of a run in which nothing moves. Weights are drawn by name, so every run has the same
-ones. Prints one JSON object; whoever runs it puts the numbers into benchmarks/LOG.md.
+For each amount, and quantization where one is named: the plan; then three guided steps at 768x768 in a process that may
+allocate no more than that amount (its share of the card is capped, so a plan that is wrong fails with "out of memory"
+instead of passing); the peak of each phase beside the planned one; seconds. Where the card also takes the whole model,
+the latents of the first amount must be equal bit by bit to those of a run in which nothing moves. The engine has the
+measures that it has by default on the device. Weights are drawn by name, so every run has the same ones. Prints one
+JSON object; whoever runs it puts the numbers into benchmarks/LOG.md.
 
 Host memory: 62 GB and some. Nothing is written but the tokenizers of the tiny test model.
 """
@@ -33,18 +34,22 @@ from torch import Tensor, nn
 
 from hidream_edit.domain.edit import EditDefaults, EditInput
 from hidream_edit.domain.picture import Picture
+from hidream_edit.domain.quantization import Quantization
 from hidream_edit.engine.cards import ModelCard
-from hidream_edit.engine.checked_model import ModelSource
+from hidream_edit.engine.checked_model import ModelSource, blueprint
 from hidream_edit.engine.engine import Engine
 from hidream_edit.engine.folders import ModelFolder
 from hidream_edit.engine.latents import Autoencoder
 from hidream_edit.engine.library_parts import load_tokenizers
 from hidream_edit.engine.loading import LoadedModel, load_model
+from hidream_edit.engine.measures import measures_for, possible_measures
 from hidream_edit.engine.memory.activations import TextSizes
 from hidream_edit.engine.memory.placing import placed_encoder, stream_blocks, streamed_names
 from hidream_edit.engine.memory.plan import Arrangement, MemoryPlan, Place, Room, choose, everything_resident
 from hidream_edit.engine.memory.sizes import REAL_CONFIG, REAL_TEXTS, real_sizes
 from hidream_edit.engine.model.transformer import Transformer
+from hidream_edit.engine.quality.quantized import linear_weights, packed_under, quantize
+from hidream_edit.engine.stage_transformers import assembled
 from hidream_edit.engine.text_encoders import TextEncoders
 
 GB = 10**9
@@ -143,21 +148,43 @@ def autoencoder(device: torch.device, plan: MemoryPlan) -> Autoencoder:
 
 
 def transformer(device: torch.device, plan: MemoryPlan) -> Transformer:
-    with torch.device("meta"):
-        made = Transformer(REAL_CONFIG)
-    shapes = {name: tensor.shape for name, tensor in made.state_dict().items()}
-    streamed = streamed_names([*shapes], plan)
-    weights = {name: drawn(shape, name, CPU if name in streamed else device) for name, shape in shapes.items()}
-    made.load_state_dict(weights, assign=True)
-    made.eval().requires_grad_(False)
+    empty, kept = blueprint(Transformer, REAL_CONFIG), plan.sizes.quantization
+    shapes = {name: tensor.shape for name, tensor in empty.state_dict().items()}
+    streamed, is_packed = streamed_names([*shapes], plan), kept is not Quantization.NONE
+    packed_names = linear_weights(empty) if is_packed else frozenset()
+    weights: dict[str, Tensor] = {}
+    for name, shape in shapes.items():
+        weight = drawn(shape, name, CPU if name in streamed else device)
+        weights |= packed_under(name, weight, kept, on=device) if name in packed_names else {name: weight}
+    measures = possible_measures(
+        measures_for(device, torch.bfloat16), device, torch.bfloat16, float8=False, quantization=kept
+    )
+    made = assembled(REAL_CONFIG, measures, weights, kept)
     stream_blocks([made], plan, device)
     return made
+
+
+def packed_encoder(build: Callable[[torch.device], nn.Module], kept: Quantization, device: torch.device) -> Any:
+    """Builds an encoder where it is asked for, in fewer bits where ``kept`` says so."""
+
+    def read(where: torch.device) -> nn.Module:
+        if kept is Quantization.NONE:
+            return build(where)
+        module = build(CPU)
+        quantize(module, linear_weights(module), kept, on=device)
+        return module.to(where)
+
+    return read
 
 
 def real_engine(plan: MemoryPlan, device: torch.device, tokenizers: Any) -> Engine:
     """An engine of the real size that follows ``plan``."""
     encoders = [
-        placed_encoder(encoder(one.part.name, REAL_TEXTS[one.part.name]), place, device)
+        placed_encoder(
+            packed_encoder(encoder(one.part.name, REAL_TEXTS[one.part.name]), plan.sizes.quantization, device),
+            place,
+            device,
+        )
         for one, place in zip(plan.sizes.encoders, plan.arrangement.encoders, strict=True)
     ]
     loaded = LoadedModel(
@@ -172,8 +199,8 @@ def real_engine(plan: MemoryPlan, device: torch.device, tokenizers: Any) -> Engi
     return Engine(loaded, device=device, dtype=torch.bfloat16)
 
 
-def tiny_engine(plan: Arrangement | None, device: torch.device, folder: Path) -> Engine:
-    loaded = load_model(ModelSource(folder), device=device, dtype=torch.float32, memory=plan)
+def tiny_engine(plan: Arrangement, kept: Quantization, device: torch.device, folder: Path) -> Engine:
+    loaded = load_model(ModelSource(folder), device=device, dtype=torch.float32, memory=plan, quantization=kept)
     return Engine(loaded, device=device, dtype=torch.float32)
 
 
@@ -236,7 +263,13 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tiny", action="store_true", help="a tiny model, for any machine")
-    parser.add_argument("--gigabytes", type=float, nargs="+", default=[24.0, 16.0], help="amounts to stay within")
+    parser.add_argument(
+        "--plans",
+        nargs="+",
+        default=["24", "16", "24:int8", "16:nf4"],
+        metavar="GB[:QUANTIZATION]",
+        help="amounts to stay within",
+    )
     parser.add_argument("--without-resident", action="store_true", help="skip the run in which nothing moves")
     options = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -248,15 +281,23 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         tiny = write_checkpoint(Path(folder) / "tiny")
         if options.tiny:
-            for label, arrangement in {
-                "streamed": Arrangement((Place.HOST,) * 4, 1),
-                "resident": Arrangement((Place.DEVICE,) * 4, 5),
-            }.items():
-                report[label], results[label] = measured(tiny_engine(arrangement, device, tiny), device)
+            streamed, resident = Arrangement((Place.HOST,) * 4, 1), Arrangement((Place.DEVICE,) * 4, 5)
+            for label, arrangement, kept in (
+                ("streamed", streamed, Quantization.NONE),
+                ("resident", resident, Quantization.NONE),
+                ("streamed in nf4", streamed, Quantization.NF4),
+                ("resident in nf4", resident, Quantization.NF4),
+            ):
+                report[label], results[label] = measured(tiny_engine(arrangement, kept, device, tiny), device)
         else:
             tokenizers = load_tokenizers(ModelFolder(tiny), None)
             sizes, total = real_sizes(), torch.cuda.get_device_properties(device).total_memory
-            plans = {f"{amount:g} GB": choose(sizes, Room(int(amount * GB))) for amount in options.gigabytes}
+            plans: dict[str, MemoryPlan] = {}
+            for wanted in options.plans:
+                amount, _, kept = wanted.partition(":")
+                packed_sizes = real_sizes(quantization=Quantization(kept)) if kept else sizes
+                label = f"{amount} GB in {kept}" if kept else f"{amount} GB"
+                plans[label] = choose(packed_sizes, Room(int(float(amount) * GB)))
             whole = everything_resident(sizes)
             if not options.without_resident and whole.peak < total:
                 plans["resident"] = whole
@@ -274,6 +315,9 @@ def main() -> None:
     if "resident" in results:
         moving = next(label for label in results if label != "resident")
         report["streamed equals resident bit by bit"] = bool(torch.equal(results[moving], results["resident"]))
+    if "resident in nf4" in results:
+        same = torch.equal(results["streamed in nf4"], results["resident in nf4"])
+        report["streamed equals resident in nf4"] = bool(same)
     print(json.dumps(report, indent=1))
 
 

@@ -11,14 +11,13 @@ from torch import Tensor
 from hidream_edit.domain.quantization import Quantization
 from hidream_edit.engine.adapter import DOWN, REPLACED, UP, adapted_weight, merge
 from hidream_edit.engine.checked_model import CheckedTransformers, PatchEmbedderOf, blueprint, shapes_of
-from hidream_edit.engine.memory.packing import kept_as
 from hidream_edit.engine.memory.placing import streamed_names
 from hidream_edit.engine.memory.plan import MemoryPlan
 from hidream_edit.engine.model.config import TransformerConfig
 from hidream_edit.engine.model.measures import Measures
 from hidream_edit.engine.model.rebuilding import rebuild
 from hidream_edit.engine.model.transformer import Transformer
-from hidream_edit.engine.quality.quantized import linear_weights, packed, quantize
+from hidream_edit.engine.quality.quantized import linear_weights, packed_under, quantize
 from hidream_edit.engine.safetensors_files import TensorHeader, load_each
 
 CPU = torch.device("cpu")
@@ -97,10 +96,7 @@ class _Weights:
         """What stays in memory of a weight, under the names that the transformer has for it."""
         if name not in self._packed:
             return {name: weight}
-        # On the device, as merging.
-        kept = packed(weight.to(self._options.device), kept_as(name, weight.shape[1], self._options.quantization))
-        stem = name.removesuffix("weight")
-        return {stem + part: tensor.to(weight.device) for part, tensor in kept._asdict().items()}
+        return packed_under(name, weight, self._options.quantization, on=self._options.device)  # as merging
 
 
 def assembled(

@@ -56,6 +56,13 @@ def packed(weight: Tensor, kept: Quantization) -> Packed:
     return Packed(codes, scales)
 
 
+def packed_under(name: str, weight: Tensor, quantization: Quantization, *, on: torch.device) -> dict[str, Tensor]:
+    """What takes the place of ``weight`` among the weights of a model; computed ``on`` a device, kept where it was."""
+    kept = packed(weight.to(on), kept_as(name, weight.shape[1], quantization))
+    stem = name.removesuffix("weight")
+    return {stem + part: tensor.to(weight.device) for part, tensor in kept._asdict().items()}
+
+
 def _packed_nf4(weight: Tensor) -> Packed:
     outputs, inputs = weight.shape
     if inputs % BLOCK:
