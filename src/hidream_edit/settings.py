@@ -61,6 +61,12 @@ class ModelSettings(BaseSettings):
         default=False,
         description="Edits that are not exact multiply in float8; needs a GPU of compute capability 8.9 or newer.",
     )
+    measures: str | None = Field(
+        None,
+        description="Ways to compute less, beside those that the device has by default, or left out of them with `no-` "
+        "before the name, such as `compiled,no-grouped`; [all of them](../decisions/0017-measures.md). For trying out.",
+        json_schema_extra=_unset("those that were shown to help"),
+    )
     quantization: str | None = Field(
         None,
         description="What the weights of wide layers are kept as: `float8`, `int8` or `nf4`, which saves memory and "

@@ -16,6 +16,7 @@ from tests.support.s3 import s3_server
 from typer.testing import CliRunner
 
 from hidream_edit.cli.main import app
+from hidream_edit.engine import devices
 from hidream_edit.engine.known_models import BUNDLED
 from hidream_edit.queue.postgres.store import PostgresStore
 from hidream_edit.queue.queries import read_migrations
@@ -45,6 +46,25 @@ def test_a_machine_that_is_fine_gets_one_ok_per_check(tmp_path: Path) -> None:
     assert {verdict for verdict, _ in found.values()} <= {"ok", "warning"}
     assert "the bundled mini model" in found["model"][1]
     assert code == ExitCode.OK
+
+
+@pytest.mark.parametrize(
+    ("native", "dtype", "verdict", "words"),
+    [
+        (True, "float32", "ok", "--dtype bfloat16 would be faster"),
+        (False, "float32", "ok", "cpu, float32"),
+        (False, "bfloat16", "warning", "float32 is faster"),
+        (True, "bfloat16", "ok", "cpu, bfloat16"),
+    ],
+)
+def test_it_knows_whether_bfloat16_pays_on_this_processor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, native: bool, dtype: str, verdict: str, words: str
+) -> None:
+    monkeypatch.setattr(devices, "multiplies_bfloat16", lambda _: native)
+    monkeypatch.setenv("HIDREAM_EDIT_DTYPE", dtype)
+    found = examined(tmp_path / "data", "--device", "cpu")[1]["device"]
+    assert found[0] == verdict
+    assert words in found[1]
 
 
 def test_it_makes_no_database_and_leaves_no_object(tmp_path: Path) -> None:

@@ -71,11 +71,20 @@ def test_float8_without_such_a_gpu_is_refused(photo: str) -> None:
 
 
 @pytest.mark.parametrize("command", ["serve", "runner", "edit"])
-def test_every_command_that_loads_a_model_takes_all_three(command: str) -> None:
+def test_every_command_that_loads_a_model_takes_all_four(command: str) -> None:
     words = typed(command, "--help").stdout
     assert "--quality" in words
     assert "--float8" in words
     assert "--quantization" in words
+    assert "--measures" in words
+
+
+def test_measures_are_an_option_and_a_setting(photo: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert report(photo, "--steps", "1", "--measures", "ahead,no-trims")["quality"] is None
+    monkeypatch.setenv("HIDREAM_EDIT_MEASURES", "quick")
+    done = typed("edit", photo, "make it night")
+    assert done.exit_code == ExitCode.USAGE
+    assert "'quick' is no measure" in done.stderr
 
 
 def test_an_edit_with_packed_weights_says_so(photo: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,12 @@ import torch
 from tests.engine.conftest import random_picture, relative_difference, short_edit
 
 from hidream_edit.domain.edit import Fit
+from hidream_edit.domain.errors import InputInvalid
 from hidream_edit.domain.picture import Picture
+from hidream_edit.engine import engine as engine_module
+from hidream_edit.engine import measures as measures_module
 from hidream_edit.engine import stage_transformers
+from hidream_edit.engine.devices import multiplies_bfloat16
 from hidream_edit.engine.engine import Engine
 from hidream_edit.engine.guidance import Guidance, edit_branches
 from hidream_edit.engine.measures import measures_for
@@ -113,6 +118,49 @@ def test_where_every_token_goes_to_one_expert_grouped_products_agree(pair: Pair,
     taken, expected = edited(engine, picture, **fields), edited(plain, picture, **fields)
     pair._engines.clear()
     assert relative_difference(taken.solver.latents, expected.solver.latents) <= ROUNDING
+
+
+def test_measures_are_changed_by_their_names() -> None:
+    default = measures_for(CPU, torch.float32)
+    changed = default.changed("ahead, no-trims,no-channels-last")
+    assert (changed.ahead, changed.trims, changed.channels_last) == (True, False, False)
+    assert changed == Measures(**{**asdict(default), "ahead": True, "trims": False, "channels_last": False})
+    assert default.changed("") == default
+    with pytest.raises(InputInvalid, match="'quick' is no measure; there are trims, one_pad"):
+        default.changed("ahead,quick")
+
+
+def test_an_engine_takes_changes_to_its_default_measures(tiny_folder: Path) -> None:
+    engine = Engine.load(tiny_folder, device="cpu", dtype="float32", measures="ahead,no-onednn")
+    assert engine._loaded.edit_transformer.measures == measures_for(CPU, torch.float32).changed("ahead,no-onednn")
+    with pytest.raises(InputInvalid, match="no measure"):
+        Engine.load(tiny_folder, device="cpu", measures="fast")
+
+
+def test_bfloat16_by_onednn_is_no_further_from_float32_than_the_plain_path_is(
+    tiny_folder: Path, picture: Picture
+) -> None:
+    if not (multiplies_bfloat16(CPU) and measures_for(CPU, torch.bfloat16).onednn):
+        pytest.skip("this processor has no instructions for bfloat16")
+
+    def latents(dtype: str, measures: Measures | None) -> torch.Tensor:
+        engine = Engine.load(tiny_folder, device="cpu", dtype=dtype, measures=measures)
+        return edited(engine, picture).solver.latents.float()
+
+    exact = latents("float32", PLAIN)
+    ours, plain = (relative_difference(latents("bfloat16", one), exact) for one in (None, PLAIN))
+    assert 0 < ours <= 1.5 * plain  # model.md 15
+
+
+def test_a_processor_without_bfloat16_is_told_and_does_not_use_onednn_for_it(
+    tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (engine_module, measures_module):
+        monkeypatch.setattr(module, "multiplies_bfloat16", lambda _: False)
+    said: list[str] = []
+    engine = Engine.load(tiny_folder, device="cpu", dtype="bfloat16", progress=said.append)
+    assert not engine._loaded.edit_transformer.measures.onednn
+    assert any("no instructions for bfloat16" in line for line in said)
 
 
 def test_grouped_products_are_tried_before_they_are_taken() -> None:

@@ -8,7 +8,15 @@ from typing import Annotated
 
 import typer
 
-from hidream_edit.cli.options import Devices, Float8Option, Memory, QualityOption, QuantizationOption, given
+from hidream_edit.cli.options import (
+    Devices,
+    Float8Option,
+    MeasuresOption,
+    Memory,
+    QualityOption,
+    QuantizationOption,
+    given,
+)
 from hidream_edit.cli.terminal import Terminal
 from hidream_edit.domain.edit import EditInput, Fit
 
@@ -91,6 +99,7 @@ def edit(
     quality: QualityOption = None,
     float8: Float8Option = None,
     quantization: QuantizationOption = None,
+    measures: MeasuresOption = None,
     output: Annotated[
         str | None,
         typer.Option(
@@ -148,6 +157,7 @@ def edit(
         "memory": memory,
         "float8": float8,
         "quantization": quantization,
+        "measures": measures,
     }
     try:
         describing = DescriberSettings(**given({"url": describer_url, "model": describer_model}))

@@ -53,6 +53,10 @@ QuantizationOption = Annotated[
     Quantization | None,
     typer.Option("--quantization", help="What weights are kept as, to save memory.", show_default="as they are"),
 ]
+MeasuresOption = Annotated[
+    str | None,
+    typer.Option("--measures", help="Changes to how less is computed: compiled,no-grouped…", show_default="none"),
+]
 
 RequireSafety = Annotated[
     bool, typer.Option("--require-safety-checker", help="Do not start without a checker of pictures.")

@@ -17,6 +17,7 @@ from hidream_edit.cli.options import (
     Dtype,
     Float8Option,
     LogFormatOption,
+    MeasuresOption,
     Memory,
     Model,
     QualityOption,
@@ -58,6 +59,7 @@ def serve(
     quality: QualityOption = None,
     float8: Float8Option = None,
     quantization: QuantizationOption = None,
+    measures: MeasuresOption = None,
     require_safety_checker: RequireSafety = False,
     log_format: LogFormatOption = None,
 ) -> None:
@@ -78,7 +80,7 @@ def serve(
     settings = ServerSettings(**given(server))
     asked = {"--model": model, "--adapter": adapter, "--base": base, "--text-encoder-4": text_encoder_4}
     asked |= {"--device": device, "--dtype": dtype, "--memory": memory, "--quality": quality}
-    asked |= {"--quantization": quantization, "--log-format": log_format}
+    asked |= {"--quantization": quantization, "--measures": measures, "--log-format": log_format}
     options = [word for name, value in given(asked).items() for word in (name, value)]
     if float8:
         options.append("--float8")
@@ -110,6 +112,7 @@ def runner(
     quality: QualityOption = None,
     float8: Float8Option = None,
     quantization: QuantizationOption = None,
+    measures: MeasuresOption = None,
     require_safety_checker: RequireSafety = False,
     log_format: LogFormatOption = None,
     supervised: Annotated[bool, typer.Option("--supervised", hidden=True)] = False,
@@ -126,7 +129,7 @@ def runner(
     terminal = Terminal(as_log=logs.format == "json")
     asked = {"model": model, "adapter": adapter, "base": base, "text_encoder_4": text_encoder_4}
     asked |= {"device": device, "devices": devices, "dtype": dtype, "memory": memory, "quality": quality}
-    asked |= {"quantization": quantization}
+    asked |= {"quantization": quantization, "measures": measures}
     try:
         settings = ServerSettings(**given({"data": data, "database": database, "blobs": blobs}))
         safety = SafetySettings(**given({"required": require_safety_checker or None}))

@@ -49,6 +49,16 @@ def choose_dtype(asked: str | None, device: torch.device) -> torch.dtype:
     return DTYPES[asked]
 
 
+def multiplies_bfloat16(device: torch.device) -> bool:
+    """Whether ``device`` multiplies bfloat16 faster than float32. A processor without instructions for it widens each
+    number first."""
+    if device.type != "cpu":
+        return True
+    # No public name says it. AMX tiles multiply bfloat16 wherever they are.
+    known = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(bool(getattr(torch.cpu, name)()) for name in known if hasattr(torch.cpu, name))
+
+
 def free_bytes(device: torch.device) -> int:
     """Memory that new tensors on ``device`` can take."""
     if device.type == "cuda":

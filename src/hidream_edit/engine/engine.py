@@ -22,7 +22,7 @@ from hidream_edit.domain.quantization import Quantization
 from hidream_edit.engine.cards import ModelCard
 from hidream_edit.engine.checked_model import ModelSource, PatchEmbedderOf
 from hidream_edit.engine.detail import restore_detail
-from hidream_edit.engine.devices import choose_device, choose_dtype
+from hidream_edit.engine.devices import choose_device, choose_dtype, multiplies_bfloat16
 from hidream_edit.engine.fitting import Fitting, fitting_of, off_canvas, onto_canvas, resized_picture, tensor_of
 from hidream_edit.engine.guidance import Guidance, Words, edit_branches, refine_branches
 from hidream_edit.engine.known_models import BUNDLED, MINI
@@ -102,7 +102,7 @@ class Engine:
         dtype: str | None = None,
         refine_patch_embedder: PatchEmbedderOf = "e1",
         memory: str | Arrangement | None = None,
-        measures: Measures | None = None,
+        measures: Measures | str | None = None,
         quality: str | None = None,
         float8: Float8 = False,
         quantization: str | None = None,
@@ -126,7 +126,7 @@ class Engine:
                 turns. None or ``auto``: what is free; on a CPU everything stays in memory. An `Arrangement` is obeyed
                 without asking whether it fits.
             measures: which ways to compute less are taken, all that help by default; none of them changes the picture
-                by more than rounding.
+                by more than rounding. As a text, changes to those: ``compiled,no-grouped``.
             quality: what edits that do not say trade for time: ``exact``, ``balanced`` or ``turbo``; None: the model's
                 own default, ``exact`` where it has none.
             float8: whether edits that are not exact multiply in float8; ``emulated``: on any device, slowly, to see
@@ -137,8 +137,8 @@ class Engine:
             on_loss: called from any thread when one of several devices is lost, and with it all of them.
 
         Raises:
-            InputInvalid: ``memory`` is not an amount, there is no such ``quality`` or ``quantization``, or two settings
-                exclude each other.
+            InputInvalid: ``memory`` is not an amount, there is no such ``quality``, ``quantization`` or measure, or two
+                settings exclude each other.
             ModelUnusable: files missing, wrong, gated, or too large for the memory.
             DeviceUnavailable: no such device or precision; float8 on one that is no faster for it, or on several;
                 ``recorded`` among the measures where nothing can be recorded; or one of several devices could not
@@ -149,8 +149,10 @@ class Engine:
         chosen = choose_device(devices[0] if devices else device)
         precision = choose_dtype(dtype, chosen)
         kept = Quantization.NONE if quantization is None else choice(Quantization, quantization, field="quantization")
-        taken = measures_for(chosen, precision) if measures is None else measures
+        taken = measures if isinstance(measures, Measures) else measures_for(chosen, precision).changed(measures or "")
         taken = possible_measures(taken, chosen, precision, float8=float8, quantization=kept)
+        if precision is torch.bfloat16 and not multiplies_bfloat16(chosen):
+            progress("this processor has no instructions for bfloat16: float32 is faster, and needs twice the memory")
         wanted = None if quality is None else quality_named(quality)
         folder = BUNDLED if model is None or model == MINI else model
         source = ModelSource(folder, adapter, base, text_encoder_4, refine_patch_embedder)

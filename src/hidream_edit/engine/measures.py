@@ -8,7 +8,7 @@ import torch
 
 from hidream_edit.domain.errors import DeviceUnavailable, InputInvalid
 from hidream_edit.domain.quantization import Quantization
-from hidream_edit.engine.devices import free_bytes
+from hidream_edit.engine.devices import free_bytes, multiplies_bfloat16
 from hidream_edit.engine.memory.activations import STAGES_KEPT
 from hidream_edit.engine.memory.plan import MemoryPlan
 from hidream_edit.engine.model.measures import Measures
@@ -36,10 +36,15 @@ def measures_for(device: torch.device, dtype: torch.dtype) -> Measures:
         dead_branches=True,
         one_by_one=on_cpu,
         channels_last=on_cpu,
-        onednn=on_cpu and dtype is torch.float32 and onednn_is_here(),
+        onednn=on_cpu and onednn_is_here() and _is_fast(dtype, device),
         fused=not on_cpu,
         grouped=not on_cpu and grouped_products_work(device, dtype),
     )
+
+
+def _is_fast(dtype: torch.dtype, device: torch.device) -> bool:
+    """Whether oneDNN has kernels for it that are made for this processor."""
+    return dtype is torch.float32 or (dtype is torch.bfloat16 and multiplies_bfloat16(device))
 
 
 def possible_measures(

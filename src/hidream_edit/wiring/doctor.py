@@ -125,14 +125,19 @@ def _bytes_of(folder: Path) -> int:
 def _device(models: ModelSettings) -> Finding:
     if models.model == NULL:
         return Finding("device", Verdict.OK, "none is needed with --model null")
-    from hidream_edit.engine.devices import choose_device, choose_dtype  # brings torch
+    from hidream_edit.engine.devices import choose_device, choose_dtype, multiplies_bfloat16  # brings torch
 
     several = [str(choose_device(name)) for name in named_devices(models)]
     device = choose_device(several[0] if several else models.device)
     dtype = str(choose_dtype(models.dtype, device)).removeprefix("torch.")
     if device.type == "cpu" and models.model not in (None, MINI):
         return Finding("device", Verdict.WARNING, f"cpu, {dtype}", "an edit takes hours; use a CUDA device")
-    return Finding("device", Verdict.OK, f"{', '.join(several) or device}, {dtype}")
+    found = f"{', '.join(several) or device}, {dtype}"
+    if dtype == "bfloat16" and not multiplies_bfloat16(device):
+        return Finding("device", Verdict.WARNING, found, "no instructions for it here; float32 is faster")
+    if device.type == "cpu" and dtype == "float32" and multiplies_bfloat16(device):
+        found += "; --dtype bfloat16 would be faster on this processor, and less exact"
+    return Finding("device", Verdict.OK, found)
 
 
 def _memory(models: ModelSettings) -> Finding:

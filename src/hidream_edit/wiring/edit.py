@@ -120,6 +120,7 @@ def load_engine(models: ModelSettings, reporter: Reporter) -> Any:
         quality=models.quality,
         float8=models.float8,
         quantization=models.quantization,
+        measures=models.measures,
         progress=reporter.loading,
     )
     if engine.model.is_random:

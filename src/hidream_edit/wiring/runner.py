@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from functools import partial
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -105,6 +106,7 @@ def load(models: ModelSettings) -> EditEngine:
             quality=models.quality,
             float8=models.float8,
             quantization=models.quantization,
+            measures=models.measures,
             progress=tell_line_by_line,
             on_loss=_end_with_the_group,
         )
@@ -160,12 +162,19 @@ def work(
     Raises:
         StoreUnusable, ModelUnusable, DeviceUnavailable: it cannot begin.
     """
+    keep_compiled_code(settings.folder)
     parts, meters = open_parts(settings), Meters()
     parts.store.stopwatch.tell = meters.store_took
     doing = _Doing()
     with _side_door(shown, meters, doing), contextlib.closing(open_tracer(TraceSettings(), "runner")) as tracer:
         _work(parts, settings, models, safety, tracer, doing, supervised=supervised)
     parts.close()
+
+
+def keep_compiled_code(folder: Path) -> None:
+    """Let torch keep the code of compiled blocks in the data folder, unless the environment names another. Otherwise it
+    takes a temporary one, which a service loses when it restarts, and compiling takes minutes."""
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder / "compiled"))
 
 
 class _Doing:

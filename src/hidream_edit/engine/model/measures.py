@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 
+from hidream_edit.domain.errors import InputInvalid
+
 
 @dataclass(frozen=True, slots=True)
 class Measures:
@@ -22,11 +24,28 @@ class Measures:
     compiled: bool = False  # each kind of block compiled: its passes over the tokens become few
     recorded: bool = False  # forwards recorded as CUDA graphs: thousands of launches become one (recorded.py)
     channels_last: bool = False  # the autoencoder's convolutions with channels innermost
-    onednn: bool = False  # on a CPU, products and attention by oneDNN
+    onednn: bool = False  # on a CPU, products and attention by oneDNN, in float32 or bfloat16
 
     @classmethod
     def names(cls) -> tuple[str, ...]:
         return tuple(field.name for field in fields(cls))
+
+    def changed(self, words: str) -> Measures:
+        """These with some on, and those with ``no-`` before their names off: ``compiled,no-grouped``.
+
+        Raises:
+            InputInvalid: there is no such measure; says which there are.
+        """
+        changes: dict[str, bool] = {}
+        for word in filter(None, (part.strip() for part in words.split(","))):
+            name = word.removeprefix("no-").replace("-", "_")
+            if name not in self.names():
+                known = ", ".join(self.names())
+                raise InputInvalid(
+                    f"{word[:80]!r} is no measure; there are {known}, each also with no-", field="measures"
+                )
+            changes[name] = not word.startswith("no-")
+        return replace(self, **changes)
 
     def without(self, *names: str) -> Measures:
         """These switched off.
