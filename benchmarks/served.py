@@ -8,7 +8,8 @@ upload of its own. Prints a table, draws `docs/images/trace-one.svg` and `trace-
 docs/performance.md.
 
 With ``--beside FOLDER``, the `src` of another version, both are measured in turns; that is how ratios in
-benchmarks/LOG.md came to be.
+benchmarks/LOG.md came to be. With ``--step-seconds``, steps take that long and no processor (`traced_runner.py`): what
+waits for what where the device is a GPU, without one. Neither writes the page.
 """
 
 from __future__ import annotations
@@ -36,10 +37,12 @@ from PIL import Image
 from tests.support.collector import Collected, Collector
 
 from hidream_edit.client import Client, Edit
+from hidream_edit.wiring.threads import threads_of_runner
 
 ROOT = Path(__file__).parents[1]
 PHOTO, RUNNER = ROOT / "examples" / "photo.jpg", ROOT / "benchmarks" / "traced_runner.py"
 PAGE, PICTURES = ROOT / "docs" / "performance.md", ROOT / "docs" / "images"
+PRETENDED = "PRETEND_STEP_SECONDS"
 BEGIN, END = "<!-- trace: begin (make bench-trace) -->", "<!-- trace: end -->"
 WORDS = ("warm", "night", "autumn", "vintage", "sepia", "cool", "foggy", "rainy", "a watercolour", "a pencil sketch")
 SENT_SECONDS, LATE_SECONDS = 0.05, 1.5  # how often processes send their spans; after which all have come
@@ -55,18 +58,20 @@ class Run:
 
 
 @contextlib.contextmanager
-def serving(source: Path, folder: Path, collector: Collector) -> Iterator[str]:
-    """The address of a server that is ready; its processes run the package in ``source``."""
+def serving(source: Path, folder: Path, collector: Collector, step_seconds: float | None) -> Iterator[str]:
+    """The address of a server that is ready; its processes run the package in ``source``, and its runner has what
+    `serve` gives its own."""
     tracing = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "OTEL_BSP_SCHEDULE_DELAY": str(int(1000 * SENT_SECONDS))}
     environment = (
         os.environ | tracing | {"PYTHONPATH": str(source), "PYTHONUNBUFFERED": "1", "PYTHONWARNINGS": "ignore"}
     )
     program = [sys.executable, "-m", "hidream_edit", "serve", "--no-runner", "--port", "0", "--data", str(folder)]
-    quiet = {"stderr": subprocess.DEVNULL, "env": environment}
-    server = subprocess.Popen(program, stdout=subprocess.PIPE, text=True, **quiet)  # type: ignore[call-overload]
+    of_runner = environment | threads_of_runner(1) | ({} if step_seconds is None else {PRETENDED: str(step_seconds)})
+    server = subprocess.Popen(program, stdout=subprocess.PIPE, text=True, stderr=subprocess.DEVNULL, env=environment)
     assert server.stdout is not None
     url = next(found[0] for line in server.stdout if (found := re.search(r"http://[\d.]+:\d+", line)))
-    runner = subprocess.Popen([sys.executable, str(RUNNER), "--data", str(folder)], stdout=subprocess.DEVNULL, **quiet)  # type: ignore[call-overload]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    runner = subprocess.Popen([sys.executable, str(RUNNER), "--data", str(folder)], env=of_runner, **quiet)
     try:
         while httpx.get(f"{url}/health/ready").status_code != httpx.codes.OK:
             assert runner.poll() is None, "the runner ended before it was ready"
@@ -89,13 +94,13 @@ def photo(megapixels: float) -> bytes:
     return buffer.getvalue()
 
 
-def measured(source: Path, picture: bytes, steps: int) -> Run:
+def measured(source: Path, picture: bytes, steps: int, step_seconds: float | None = None) -> Run:
     """One server's life: its first edits, one that is streamed, ten that wait in the queue."""
     seconds: dict[str, float] = {}
     with (
         tempfile.TemporaryDirectory() as folder,
         Collector() as collector,
-        serving(source, Path(folder), collector) as url,
+        serving(source, Path(folder), collector, step_seconds) as url,
         Client(url) as client,
     ):
         for name in ("first edit", "second edit", "third edit"):  # words of their own: no text is there already
@@ -150,13 +155,11 @@ def idle_seconds(spans: Sequence[Collected]) -> list[float]:
 LANES = ("API", "in the line", "device", "reader", "previews", "saver")
 COLOURS = {
     "request": "#57606a", "waits": "#afb8c1", "source": "#bf3989", "text, latents in": "#8250df", "step": "#0969da",
-    "picture out, detail": "#0a7d8c", "preview": "#bc4c00", "encode, store, end": "#1a7f37",
+    "source's size, detail": "#0a7d8c", "preview": "#bc4c00", "encode, store, end": "#1a7f37",
 }  # fmt: skip
-AT_DEVICE = {
-    "engine: begin": "text, latents in", "engine: step": "step", "engine: preview": "preview",
-    "detail": "picture out, detail",
-}  # fmt: skip
-AT_SAVER = {"encode", "store", "complete"}
+AT_DEVICE = {"engine: begin": "text, latents in", "engine: step": "step", "engine: preview": "preview"}
+PICTURE = "engine: picture, beside"
+AT_SAVER = {PICTURE: "source's size, detail"} | dict.fromkeys(("encode", "store", "complete"), "encode, store, end")
 
 
 def bars_of(spans: Sequence[Collected]) -> list[Bar]:
@@ -165,13 +168,15 @@ def bars_of(spans: Sequence[Collected]) -> list[Bar]:
     ids = [span.facts["hidream_edit.request_id"] for span in spans if span.name == "submit"]
     numbers = {name: str(number) for number, name in enumerate(ids, 1)} if len(ids) > 1 else {}
 
-    edits = [span for span in spans if span.name == "edit"]
+    edits, finishes = ([span for span in spans if span.name == name] for name in ("edit", "finish"))
 
     def number_of(span: Collected) -> str:
         while "hidream_edit.request_id" not in span.facts and span.parent in by_id:
             span = by_id[span.parent]
-        if span.name in AT_DEVICE:  # the engine knows no requests; there is one edit at a time
-            span = next((edit for edit in edits if edit.began <= span.began <= edit.began + edit.seconds), span)
+        if span.name in AT_DEVICE or span.name == PICTURE:
+            # The engine knows no requests; one edit is on the device at a time, and one picture beside it.
+            around = finishes if span.name == PICTURE else edits
+            span = next((one for one in around if one.began <= span.began <= one.began + one.seconds), span)
             span = by_id.get(span.parent, span)
         return numbers.get(span.facts.get("hidream_edit.request_id", ""), "")
 
@@ -188,24 +193,14 @@ def bars_of(spans: Sequence[Collected]) -> list[Bar]:
             lane, kind = "reader" if is_ahead else "device", "source"
         elif span.name in AT_DEVICE:
             lane, kind = "device", AT_DEVICE[span.name]
-            label = label if span.name == "detail" else ""
+            label = label if span.name == "engine: begin" else ""
         elif span.name == "preview":
             lane, kind = "previews", "preview"
         elif span.name in AT_SAVER:
-            lane, kind = "saver", "encode, store, end"
+            lane, kind = "saver", AT_SAVER[span.name]
         if lane:
             bars.append(Bar(lane, kind, began, ended, label))
-    return _without_what_is_inside(bars)
-
-
-def _without_what_is_inside(bars: Sequence[Bar]) -> list[Bar]:
-    """Steps end where the picture comes out: the engine's last step of an image does both."""
-    outs = [bar for bar in bars if bar.kind == "picture out, detail"]
-    kept = []
-    for bar in bars:
-        out = next((out for out in outs if bar.kind == "step" and bar.began < out.began <= bar.ended), None)
-        kept.append(bar if out is None else Bar(bar.lane, bar.kind, bar.began, out.began, bar.label))
-    return kept
+    return bars
 
 
 ROWS = (
@@ -216,11 +211,12 @@ ROWS = (
     ("engine: begin", "fit, text, encode latents, noise"),
     ("text encoders", "of that: text"),
     ("autoencoder: encode", "of that: encode latents"),
-    ("step", "a step"),
+    ("engine: step", "a step"),
     ("engine: preview", "a preview: the small picture, between two steps"),
     ("preview", "a preview: encode, store, tell, beside the steps"),
     ("autoencoder: decode", "decode latents (previews too)"),
-    ("detail", "detail at the source's size"),
+    (PICTURE, "the picture at the source's size, beside the next edit"),
+    ("detail, beside", "of that: detail"),
     ("encode", "encode the result, beside the next edit"),
     ("store", "store it, beside the next edit"),
     ("complete", "write the end, beside the next edit"),
@@ -242,9 +238,9 @@ Between two of the ten, the device waited {idle} ms for the next job (median).
 
 ![One streamed edit: the source, steps with previews beside them, detail, the end](images/trace-one.svg)
 
-![Ten edits in a row: sources are read and results are saved beside the edits](images/trace-ten.svg)
+![Ten edits in a row: sources are read and results are finished and saved beside the edits](images/trace-ten.svg)
 
-Why the next source is read before its job is claimed, and what of a preview is beside the steps:
+Why the next source is read before its job is claimed, and what is beside the steps:
 [decision 14](decisions/0014-ahead.md)."""
 
 
@@ -253,7 +249,6 @@ def section(run: Run, megapixels: float, steps: int, load: str) -> str:
     columns = []
     for spans in (run.one, run.ten):
         found = stages(spans)
-        found["step"] = [bar.ended - bar.began for bar in bars_of(spans) if bar.kind == "step"]
         columns.append({name: f"{1000 * median(values):,.1f}" for name, values in found.items() if values})
     lines = [f"| {words} | {columns[0].get(name, '')} | {columns[1].get(name, '')} |" for name, words in ROWS]
     idle = median(idle_seconds(run.ten))
@@ -288,19 +283,21 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=12, help="of the streamed edit")
     parser.add_argument("--beside", type=Path, help="`src` of another version, measured in turns; writes no page")
     parser.add_argument("--rounds", type=int, default=3, help="of each version, with --beside")
+    parser.add_argument("--step-seconds", type=float, help="of a pretended device, which takes no processor")
     options = parser.parse_args()
     picture = photo(options.megapixels)
     if options.beside is None:
         load = f"{os.getloadavg()[0]:.1f}"
-        run = measured(ROOT / "src", picture, options.steps)
+        run = measured(ROOT / "src", picture, options.steps, options.step_seconds)
         told = section(run, options.megapixels, options.steps, load)
-        write(run, options.megapixels, options.steps, told)
+        if options.step_seconds is None:
+            write(run, options.megapixels, options.steps, told)
         print(told)
         return
     told: dict[str, list[dict[str, float]]] = {"beside": [], "here": []}
     for _ in range(options.rounds):
         for name, source in (("beside", options.beside), ("here", ROOT / "src")):
-            run = measured(source, picture, options.steps)
+            run = measured(source, picture, options.steps, options.step_seconds)
             told[name].append(run.seconds | {"device waits": median(idle_seconds(run.ten))})
             print(name, json.dumps({what: round(value, 3) for what, value in told[name][-1].items()}), flush=True)
     for what in told["here"][0]:

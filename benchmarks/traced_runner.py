@@ -3,25 +3,36 @@
     python benchmarks/traced_runner.py --data FOLDER
 
 The engine tells nobody of its parts: it keeps nothing of an edit and knows no tracer. Here its methods are wrapped from
-outside, once, before anything is loaded.
+outside, once, before anything is loaded. What another thread than the device's does has "beside" in its name.
+
+With ``PRETEND_STEP_SECONDS`` in the environment the device is a pretended one: a step takes that long and no processor,
+as it is where a GPU computes. Its pictures mean nothing; what happens beside it is real.
 """
 
 from __future__ import annotations
 
 import functools
+import os
 import sys
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
+from torch import Tensor
+
 from hidream_edit.cli.main import run
 from hidream_edit.engine import engine as module
 from hidream_edit.engine.engine import Engine
+from hidream_edit.engine.stages import Stage
 from hidream_edit.engine.text_encoders import TextEncoders
 from hidream_edit.telemetry.traces import NO_TRACES, Tracer
 from hidream_edit.wiring import runner as wiring
 
-PARTS = {"begin": "engine: begin", "advance": "engine: step", "preview": "engine: preview"}
+PARTS = {
+    "begin": "engine: begin", "advance": "engine: step", "preview": "engine: preview", "picture": "engine: picture",
+}  # fmt: skip
+PRETENDED = "PRETEND_STEP_SECONDS"
 told_to: list[Tracer] = [NO_TRACES]
 
 
@@ -34,9 +45,21 @@ def timed(function: Callable[..., Any], name: str) -> Callable[..., Any]:
         try:
             return function(*arguments, **options)
         finally:
-            told_to[0].record(name, None, began=began, ended=time.time())
+            is_beside = threading.current_thread() is not threading.main_thread()
+            whole = f"{name}, beside" if is_beside else name
+            told_to[0].record(whole, None, began=began, ended=time.time())
 
     return measured
+
+
+def pretend(step_seconds: float) -> None:
+    """A device that is not the processor."""
+
+    def velocity(_: Stage, latents: Tensor, source_latents: Tensor, __: float) -> Tensor:
+        time.sleep(step_seconds)
+        return latents - source_latents
+
+    Stage.velocity = velocity  # type: ignore[method-assign]
 
 
 def main() -> None:
@@ -55,10 +78,13 @@ def main() -> None:
         return engine
 
     for method, name in PARTS.items():
-        setattr(Engine, method, timed(getattr(Engine, method), name))
+        if hasattr(Engine, method):  # older versions have fewer
+            setattr(Engine, method, timed(getattr(Engine, method), name))
     Engine.load = classmethod(load)  # type: ignore[assignment,method-assign]
     TextEncoders.encode = timed(TextEncoders.encode, "text encoders")  # type: ignore[method-assign]
     module.restore_detail = timed(module.restore_detail, "detail")  # type: ignore[attr-defined]
+    if PRETENDED in os.environ:
+        pretend(float(os.environ[PRETENDED]))
     wiring.open_tracer = open_tracer
     sys.argv[1:1] = ["runner"]
     run()

@@ -11,7 +11,7 @@ from tests.support.collector import Collector
 Start = Callable[..., Process]
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"  # pragma: allowlist secret
 HEADER = f"00-{TRACE}-{PARENT}-01"
-STAGES = {"fetch source", "decode", "edit", "encode", "store", "complete"}
+STAGES = {"fetch source", "decode", "edit", "finish", "encode", "store", "complete"}
 
 
 def test_server_and_runner_tell_one_trace(start: Start) -> None:

@@ -19,7 +19,7 @@ from hidream_edit.testing import NullEngine
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"  # pragma: allowlist secret
 HEADER = f"00-{TRACE}-{PARENT}-01"
-STAGES = ["fetch source", "decode", "edit", "encode", "store", "complete"]
+STAGES = ["fetch source", "decode", "edit", "finish", "encode", "store", "complete"]
 
 
 class Traced(Server):

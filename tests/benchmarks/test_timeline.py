@@ -24,7 +24,9 @@ def two_edits() -> list[Collected]:
         *submits, *attempts, ahead,
         span("decode", 10, 1, attempts[0].id), span("decode", 15, 0.5, ahead.id),
         span("edit", 11, 6, attempts[0].id), span("edit", 20, 6, attempts[1].id),
-        span("engine: step", 12, 5), span("detail", 14, 3), span("detail", 22, 3),
+        span("engine: begin", 11, 1), span("engine: step", 12, 2),
+        span("finish", 17, 5, attempts[0].id), span("engine: picture, beside", 17, 4),
+        span("engine: begin", 20, 1), span("engine: step", 21, 2),
     ]  # fmt: skip
 
 
@@ -32,12 +34,9 @@ def test_each_span_is_where_its_work_was_done_and_names_its_request() -> None:
     seen = [(bar.lane, bar.kind, bar.began, bar.label) for bar in bars_of(two_edits())]
     assert ("device", "source", 10, "1") in seen
     assert ("reader", "source", 15, "2") in seen
-    assert [label for _, kind, _, label in seen if kind == "picture out, detail"] == ["1", "2"]
-
-
-def test_a_step_ends_where_the_picture_comes_out() -> None:
-    (step,) = [bar for bar in bars_of(two_edits()) if bar.kind == "step"]
-    assert (step.began, step.ended) == (12, 14)
+    assert [label for _, kind, _, label in seen if kind == "text, latents in"] == ["1", "2"]
+    assert ("saver", "source's size, detail", 17, "1") in seen
+    assert [label for _, kind, _, label in seen if kind == "step"] == ["", ""]
 
 
 def test_the_time_between_two_edits_is_the_devices_wait() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -48,7 +49,7 @@ def test_edits_that_take_turns_do_not_disturb_each_other(tiny_engine: Engine, pi
     while not (first.is_done and second.is_done):
         first = first if first.is_done else tiny_engine.advance(first)
         second = second if second.is_done else tiny_engine.advance(second)
-    assert first.pictures == finished(tiny_engine, picture).pictures
+    assert tiny_engine.finish(first).pictures == finished(tiny_engine, picture).pictures
 
 
 def test_a_refined_edit_leaves_nothing_behind_for_the_next(adapted_engine: Engine, picture: Picture) -> None:
@@ -74,7 +75,7 @@ def test_a_dropped_edit_costs_nothing_later(tiny_engine: Engine, picture: Pictur
     assert finished(tiny_engine, picture).is_done
 
 
-@pytest.mark.parametrize("at_step", [0, 1, 2, 3, 4])
+@pytest.mark.parametrize("at_step", [0, 1, 2, 3, 4])  # after the third, an image is decoded and no picture yet
 def test_a_saved_edit_goes_on_to_the_same_bytes(at_step: int, tiny_engine: Engine) -> None:
     source = random_picture(50, 40, alpha=True)
     state = tiny_engine.begin(source, tiny_engine.settle(short_edit(num_images=2, num_inference_steps=3)))
@@ -82,6 +83,46 @@ def test_a_saved_edit_goes_on_to_the_same_bytes(at_step: int, tiny_engine: Engin
         state = tiny_engine.advance(state)
     *_, resumed = tiny_engine.steps(EditState.from_bytes(state.to_bytes()))
     assert resumed.pictures == finished(tiny_engine, source, num_images=2, num_inference_steps=3).pictures
+
+
+def test_an_image_that_had_its_last_step_is_a_picture_when_it_is_finished(tiny_engine: Engine) -> None:
+    source = random_picture(50, 40, alpha=True)
+    state = tiny_engine.begin(source, tiny_engine.settle(short_edit(num_images=2)))
+    while not state.is_done:
+        state = tiny_engine.advance(state)
+    assert (state.pictures, len(state.canvases)) == ((), 2)
+    wanted = finished(tiny_engine, source, num_images=2).pictures
+    assert [tiny_engine.picture(state, index) for index in (1, 0)] == [wanted[1], wanted[0]]
+    done = tiny_engine.finish(state)
+    assert (done.pictures, done.canvases, done.is_done) == (wanted, (), True)
+    assert tiny_engine.finish(done).pictures == wanted
+    assert tiny_engine.picture(done, 1) == wanted[1]
+
+
+@pytest.mark.parametrize("detail", [False, True])
+def test_an_edit_that_was_saved_before_its_last_picture_was_finished_has_it_later(
+    detail: bool, tiny_engine: Engine
+) -> None:
+    source = random_picture(90, 70)
+    state = tiny_engine.begin(source, tiny_engine.settle(short_edit(detail=detail)))
+    while not state.is_done:
+        state = tiny_engine.advance(state)
+    restored = EditState.from_bytes(state.to_bytes())
+    assert restored.is_done
+    assert tiny_engine.finish(restored).pictures == finished(tiny_engine, source, detail=detail).pictures
+
+
+def test_a_picture_is_finished_beside_another_edit_to_the_same_bytes(tiny_engine: Engine) -> None:
+    source, other = random_picture(1300, 900, seed=1), random_picture(64, 64, seed=2)
+    wanted = [finished(tiny_engine, one, detail=True).pictures[0] for one in (source, other)]
+    state = tiny_engine.begin(source, tiny_engine.settle(short_edit(detail=True)))
+    while not state.is_done:
+        state = tiny_engine.advance(state)
+    with ThreadPoolExecutor(1) as beside:
+        finishing = beside.submit(tiny_engine.picture, state, 0)
+        while not finishing.done():
+            assert finished(tiny_engine, other, detail=True).pictures == (wanted[1],)
+        assert finishing.result() == wanted[0]
 
 
 def test_another_process_continues_to_the_same_bytes(

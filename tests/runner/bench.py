@@ -33,7 +33,13 @@ def data_uri(colour: tuple[int, int, int] = (200, 100, 0)) -> str:
 class Bench:
     """A store, blobs and a runner in one folder."""
 
-    def __init__(self, folder: Path, engine: NullEngine | None = None, safety: SafetyChecker | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        engine: NullEngine | None = None,
+        safety: SafetyChecker | None = None,
+        limits: RunnerLimits | None = None,
+    ) -> None:
         self.store = SqliteStore(folder / "jobs.sqlite3", synchronous="normal")
         self.blobs = Blobs(FolderObjects(folder / "blobs"), SqlBlobRows(self.store))
         self.runner = Runner(
@@ -42,12 +48,13 @@ class Bench:
             engine or NullEngine(),
             from_data_uri,
             safety=safety,
-            limits=RunnerLimits(look_seconds=0.05),
+            limits=limits or RunnerLimits(look_seconds=0.05),
         )
 
     def submit(self, name: str = "a", url: str | None = None, instruction: str = "x", **fields: Any) -> None:
         previews = bool(fields.pop("wants_previews", False))
-        request = EditRequest(url or data_uri(), EditInput(edit_instruction=instruction, seed=5), **fields)
+        edit_input = EditInput(edit_instruction=instruction, seed=5, num_images=fields.pop("num_images", None))
+        request = EditRequest(url or data_uri(), edit_input, **fields)
         self.store.submit(
             NewJob(id=name, caller="c", input=request.as_json(), wants_previews=previews), now=time.time()
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from hidream_edit.domain.edit import EditInput
-from hidream_edit.domain.edit_request import Progress, StepDone
+from hidream_edit.domain.edit_request import ImageMade, Progress, StepDone
 from hidream_edit.domain.picture import Picture
 from hidream_edit.pictures.isolated import PicturesHere
 from hidream_edit.testing import NullEngine
@@ -21,6 +21,8 @@ def test_everything_that_a_request_will_need_was_used_once() -> None:
             for progress in super().edit(source, edit_input):
                 if isinstance(progress, StepDone):
                     progress = StepDone(1, 1, lambda: used.append("preview"))  # type: ignore[func-returns-value, arg-type, return-value]
+                elif isinstance(progress, ImageMade):
+                    progress = ImageMade(lambda: used.append("finish"))  # type: ignore[func-returns-value, arg-type, return-value]
                 yield progress
 
     class Children(PicturesHere):
@@ -36,7 +38,7 @@ def test_everything_that_a_request_will_need_was_used_once() -> None:
             return [False for _ in pictures]
 
     warm_up(Engine(), Children(), Checker())
-    assert used == ["decode", "engine, 1 step", "preview", "checker"]
+    assert used == ["decode", "engine, 1 step", "preview", "finish", "checker"]
     used.clear()
     warm_up(Engine(), Children(), None)
-    assert used == ["decode", "engine, 1 step", "preview"]
+    assert used == ["decode", "engine, 1 step", "preview", "finish"]

@@ -58,14 +58,21 @@ class StepDone:
 
 
 @dataclass(frozen=True, slots=True)
-class EditDone:
-    """The finished pictures, in the source's size. ``traded`` is None where everything was computed."""
+class ImageMade:
+    """An image has had its last step. ``finish`` makes the picture of it, in the source's size: any thread may do so,
+    once, while the engine goes on with the next image or edit."""
 
-    pictures: tuple[Picture, ...]
+    finish: Callable[[], Picture]
+
+
+@dataclass(frozen=True, slots=True)
+class EditDone:
+    """Every image was made. ``traded`` is None where everything was computed."""
+
     traded: Traded | None = None
 
 
-Progress = EditStarted | StepDone | EditDone
+Progress = EditStarted | StepDone | ImageMade | EditDone
 
 
 class EditEngine(Protocol):

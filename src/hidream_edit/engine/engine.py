@@ -53,9 +53,9 @@ SOURCES_KEPT = 4  # latents of the last pictures: people edit the same one again
 class Engine:
     """Edits pictures with one model on one device.
 
-    An edit is a value: `begin` makes it, `advance` returns the value one denoising step later. Whoever holds the
-    values decides about progress, previews, cancellation and pre-emption; the engine keeps nothing of an edit but
-    caches of what its texts and settings lead to.
+    An edit is a value: `begin` makes it, `advance` returns the value one denoising step later, `finish` the one with
+    pictures in the source's size. Whoever holds the values decides about progress, previews, cancellation and
+    pre-emption; the engine keeps nothing of an edit but caches of what its texts and settings lead to.
     """
 
     def __init__(
@@ -282,11 +282,12 @@ class Engine:
             solver=SolverState(source_latents),
             float8=self._multiplies_in_float8(settings),
             quantization=self._loaded.quantization,
+            source_canvas=canvas,
         )
         return self._with_image_started(state, 0)
 
     def advance(self, state: EditState) -> EditState:
-        """The edit one denoising step later; the last step of an image also decodes it.
+        """The edit one denoising step later; the last step of an image also decodes it, for `picture` to go on with.
 
         Raises:
             StateInvalid: the edit began with other weights or another precision, or is already done.
@@ -324,13 +325,41 @@ class Engine:
             solver = advance(solver, velocity, state.step, schedule)
         state = replace(state, step=state.step + 1, solver=solver, shortcuts=shortcuts)
         if state.image_is_finished:
-            state = replace(state, pictures=(*state.pictures, self._finished_picture(state)))
+            with self._exact():
+                canvas = rgb_of(self._loaded.autoencoder.decode(state.solver.latents))
+            state = replace(state, canvases=(*state.canvases, canvas))
         return state
 
+    def picture(self, state: EditState, index: int) -> Picture:
+        """The image ``index``, which has had its last step, in the source's size: the padding cut off, then enlarged or
+        with the source's own detail.
+
+        Work for a processor, not for the device, and it changes nothing here: any thread may do it while another edit
+        goes on.
+        """
+        if index < len(state.pictures):
+            return state.pictures[index]
+        fitting, source = self._fitting(state.source, state.settings), state.source
+        edited = off_canvas(state.canvases[index - len(state.pictures)], fitting)
+        if not state.settings.detail:
+            return resized_picture(edited, source.size, source.alpha)
+        canvas = onto_canvas(source, fitting) if state.source_canvas is None else state.source_canvas
+        seen = off_canvas(canvas, fitting)
+        with torch.inference_mode():
+            pixels = tensor_of(source)
+            restore_detail(pixels, seen.float() / 255, edited.float() / 255, out=pixels)
+        return Picture(*source.size, pixels.numpy().tobytes(), source.alpha)
+
+    def finish(self, state: EditState) -> EditState:
+        """The edit with a picture for each image that has had its last step; see `picture`."""
+        made = tuple(self.picture(state, index) for index in range(len(state.pictures) + len(state.canvases)))
+        return replace(state, pictures=made, canvases=())
+
     def steps(self, state: EditState) -> Iterator[EditState]:
-        """Advance to the end, yielding the state after each step. Dropping the iterator ends the edit."""
+        """Advance to the end, yielding the state after each step, its pictures finished. Dropping the iterator ends the
+        edit."""
         while not state.is_done:
-            state = self.advance(state)
+            state = self.finish(self.advance(state))
             yield state
 
     def preview(self, state: EditState, *, side_max: int = 256) -> Picture:
@@ -444,19 +473,6 @@ class Engine:
                 "the edits that `hidream-edit models --edits` lists"
             )
         return tuple(warnings)
-
-    def _finished_picture(self, state: EditState) -> Picture:
-        """Decode, cut the padding off, and bring the picture back to the source's size."""
-        fitting = self._fitting(state.source, state.settings)
-        with self._exact():
-            canvas = rgb_of(self._loaded.autoencoder.decode(state.solver.latents))
-        edited = off_canvas(canvas, fitting)
-        source = state.source
-        if not state.settings.detail:
-            return resized_picture(edited, source.size, source.alpha)
-        seen = off_canvas(onto_canvas(source, fitting), fitting)
-        restored: Tensor = restore_detail(tensor_of(source), seen.float() / 255, edited.float() / 255)
-        return Picture(*source.size, restored.contiguous().numpy().tobytes(), source.alpha)
 
     @contextlib.contextmanager
     def _exact(self) -> Iterator[None]:

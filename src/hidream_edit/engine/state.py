@@ -38,6 +38,8 @@ class EditState:
     source_latents: Tensor = field(repr=False)
     solver: SolverState = field(repr=False)
     pictures: tuple[Picture, ...] = ()  # images that are finished, in the source's size
+    canvases: tuple[Tensor, ...] = field(default=(), repr=False)  # images after those: (h, w, 3) uint8, decoded only
+    source_canvas: Tensor | None = field(default=None, repr=False, compare=False)  # what the model saw; not saved
     shortcuts: Shortcuts = field(default=Shortcuts(), repr=False)  # only counts where the quality is exact
     float8: bool = False  # whether its steps are multiplied in float8
     quantization: Quantization = Quantization.NONE  # of the weights that it began with
@@ -64,8 +66,8 @@ class EditState:
 
     @property
     def is_done(self) -> bool:
-        """Whether every image is finished."""
-        return len(self.pictures) == self.settings.num_images
+        """Whether every image has had its last step; `canvases` wait for `Engine.finish` all the same."""
+        return len(self.pictures) + len(self.canvases) == self.settings.num_images
 
     @property
     def traded(self) -> Traded | None:
@@ -98,6 +100,7 @@ class EditState:
         tensors |= {f"shortcut.{name}": tensor for name, tensor in self.shortcuts.tensors().items()}
         tensors |= {f"prediction.{age}": tensor for age, tensor in enumerate(self.solver.predictions)}
         tensors |= {f"picture.{index}": tensor_of(picture) for index, picture in enumerate(self.pictures)}
+        tensors |= {f"canvas.{index}": canvas for index, canvas in enumerate(self.canvases)}
         if self.source.alpha is not None:
             tensors["source.alpha"] = torch.frombuffer(bytearray(self.source.alpha), dtype=torch.uint8)
         facts = {
@@ -112,6 +115,7 @@ class EditState:
             "float8": self.float8,
             "quantization": self.quantization.value,
             "alpha_kept": [picture.alpha is not None for picture in self.pictures],
+            "canvases": len(self.canvases),
         }
         owned = {name: tensor.detach().to("cpu").contiguous().clone() for name, tensor in tensors.items()}
         data: bytes = save_tensors(owned, metadata={"format": FORMAT, "state": json.dumps(facts)})
@@ -150,6 +154,7 @@ class EditState:
                     _picture(tensors[f"picture.{index}"], alpha if kept else None)
                     for index, kept in enumerate(facts["alpha_kept"])
                 ),
+                canvases=tuple(tensors[f"canvas.{index}"] for index in range(facts.get("canvases", 0))),
                 # States of before there was a choice are exact ones.
                 shortcuts=Shortcuts.from_saved(facts["shortcuts"], shortcuts) if "shortcuts" in facts else Shortcuts(),
                 float8=bool(facts.get("float8", False)),

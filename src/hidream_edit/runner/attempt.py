@@ -6,11 +6,12 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from hidream_edit.domain.blobs import BlobFacts, BlobStore
-from hidream_edit.domain.edit_request import EditDone, EditEngine, EditRequest, EditStarted, StepDone
+from hidream_edit.domain.edit_request import EditDone, EditEngine, EditRequest, EditStarted, ImageMade, StepDone
 from hidream_edit.domain.errors import BlobsUnavailable, FetchFailed, InputInvalid, LeaseLost, StoreUnavailable
 from hidream_edit.domain.interfaces import JobStore
 from hidream_edit.domain.job import EventLevel, Failure, Job, JobState
@@ -31,6 +32,7 @@ from hidream_edit.runner.job_log import JobCancelled, JobLog
 from hidream_edit.runner.job_spans import JobSpans
 from hidream_edit.runner.previews import Previews, PreviewTools
 from hidream_edit.runner.sources import SourcesAhead
+from hidream_edit.telemetry.logs import about
 from hidream_edit.telemetry.traces import Span, Tracer
 from hidream_edit.version import __version__
 
@@ -63,6 +65,7 @@ class Tools:
     ahead: SourcesAhead
     pictures: Pictures
     previews: PreviewTools
+    finisher: Executor  # one thread, on which pictures are finished and saved in their order
     clock: Callable[[], float]
     lease_seconds: float
     safety: SafetyChecker | None
@@ -72,18 +75,26 @@ class Tools:
 
 
 @dataclass(frozen=True, slots=True)
+class Finished:
+    """A picture in the source's size. ``is_flagged`` is None where it was not checked."""
+
+    picture: Picture
+    is_flagged: bool | None
+
+
+@dataclass(frozen=True, slots=True)
 class Edited:
-    """What the engine made."""
+    """What the engine made: pictures that are being finished."""
 
     started: EditStarted
-    pictures: tuple[Picture, ...]
-    flagged: list[bool]  # empty where they were not checked
-    seconds: float
+    images: list[Future[Finished]]
+    seconds: float  # on the device
     traded: Traded | None
 
 
 class Attempt:
-    """`edit` needs the device, `finish` does not: the next job may use it meanwhile."""
+    """`edit` needs the device, `finish` does not: the next job may use it meanwhile. An image that had its last step is
+    finished on the thread of `finish` too, while the device goes on with the next image."""
 
     def __init__(self, job: Job, tools: Tools) -> None:
         self.job_id, self.lease = job.id, str(job.lease_token)
@@ -92,6 +103,7 @@ class Attempt:
         self._spans = JobSpans(tools.tracer, job)
         self._measured: list[Observation] = []  # the thread of previews adds to it
         self._request: EditRequest | None = None
+        self._images: list[Future[Finished]] = []
         self._outcome: Edited | Failure | JobCancelled | HandedBack | LeaseLost | None = None
 
     def edit(self) -> None:
@@ -109,9 +121,13 @@ class Attempt:
             # Whatever an engine raises ends this job, not this process.
             logger.exception("the edit of %s failed", self._job.id)
             self._outcome = BROKEN
+        finally:
+            if not isinstance(self._outcome, Edited):
+                for image in self._images:
+                    image.cancel()
 
     def finish(self) -> None:
-        """Save the pictures, and write how the job ended.
+        """Save the pictures as soon as they are finished, and write how the job ended.
 
         Raises:
             StoreUnavailable: for longer than the lease; another attempt will follow.
@@ -128,10 +144,10 @@ class Attempt:
         if isinstance(outcome, Edited):
             try:
                 output = self._saved(outcome)
-            except HandedBack as told:
+            except (JobCancelled, HandedBack, LeaseLost) as told:
                 outcome = told
             except Exception:
-                logger.exception("the pictures of %s could not be saved", job.id)
+                logger.exception("the pictures of %s could not be finished or saved", job.id)
                 outcome = BROKEN
             else:
                 measured = self._measured
@@ -184,16 +200,9 @@ class Attempt:
             return REFUSED
         with self._spans.stage("edit", width=source.width, height=source.height) as span:
             started, done = self._driven(request, source, span)
-        pictures = done.pictures
-        self._measure(EDIT_SECONDS, time.monotonic() - decoded, step_group(started.steps_total))
-        seconds, flagged = time.monotonic() - decoded, self._flagged(request, pictures)
-        if any(flagged):
-            log.say(FLAGGED, EventLevel.WARN)
-            pictures = tuple(
-                blackened(picture) if is_flagged else picture
-                for picture, is_flagged in zip(pictures, flagged, strict=True)
-            )
-        return Edited(started, pictures, flagged, seconds, done.traded)
+        seconds = time.monotonic() - decoded
+        self._measure(EDIT_SECONDS, seconds, step_group(started.steps_total))
+        return Edited(started, self._images, seconds, done.traded)
 
     def _read(self, request: EditRequest) -> Picture:
         """The source, fetched and decoded now."""
@@ -235,6 +244,8 @@ class Attempt:
                 previews.offer(progress)
                 step_began = time.monotonic()
                 tools.ahead.look(seconds_of_steps / steps * (progress.steps_total - progress.steps_done))
+            elif isinstance(progress, ImageMade):
+                self._images.append(tools.finisher.submit(self._finished, request, progress.finish))
             elif isinstance(progress, EditDone):
                 done = progress
                 if progress.traded is not None:
@@ -246,18 +257,33 @@ class Attempt:
             self._measure(STEPS_PER_SECOND, steps / seconds_of_steps)
         return started, done
 
+    def _finished(self, request: EditRequest, finish: Callable[[], Picture]) -> Finished:
+        """One image in the source's size, black where the checker flags it."""
+        began = time.monotonic()
+        with about(job_id=self._job.id), self._spans.stage("finish") as span:
+            picture = finish()
+            span.note(width=picture.width, height=picture.height)
+            is_flagged = next(iter(self._flagged(request, [picture])), None)
+        self._log.say(f"finished: {picture.width}x{picture.height}", seconds=round(time.monotonic() - began, 3))
+        return Finished(blackened(picture) if is_flagged else picture, is_flagged)
+
     def _saved(self, edited: Edited) -> Mapping[str, Any]:
         """The output of the job. Its pictures are saved before it is completed: a crash in between repeats work, and
         the other order could announce pictures that do not exist."""
         request = self._request
         if request is None:
             raise RuntimeError("nothing was edited")
-        images = [self._stored(request, edited.started, index, one) for index, one in enumerate(edited.pictures)]
+        finished = [image.result() for image in edited.images]
+        flagged = [one.is_flagged for one in finished if one.is_flagged is not None]
+        if any(flagged):
+            self._log.say(FLAGGED, EventLevel.WARN)
+        self._log.flush()  # somebody may have cancelled it meanwhile
+        images = [self._stored(request, edited.started, index, one.picture) for index, one in enumerate(finished)]
         return {
             "images": images,
             "timings": {"inference": round(edited.seconds, 4)},
             "seed": edited.started.settings.seed,
-            "has_nsfw_concepts": edited.flagged if request.enable_safety_checker else [False] * len(images),
+            "has_nsfw_concepts": flagged if request.enable_safety_checker else [False] * len(images),
             "prompt": edited.started.prompt,
             "sync_mode": request.sync_mode,
             "quality": None if edited.traded is None else edited.traded.as_json(),

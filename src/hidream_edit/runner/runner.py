@@ -1,4 +1,5 @@
-"""The loop of a runner: one job on the device, the one before it being saved, the source of the next being read."""
+"""The loop of a runner: one job on the device, the one before it being finished and saved, the source of the next being
+read."""
 
 from __future__ import annotations
 
@@ -39,9 +40,9 @@ class RunnerLimits:
 
 
 class Runner:
-    """Edits one job at a time until it is told to stop. While one is edited, the pictures of the last one are encoded
-    and saved, and the source of the one that is likely next is read, so that the device does not wait for a disk or a
-    network."""
+    """Edits one job at a time until it is told to stop. While one is edited, the pictures of the last one are finished,
+    encoded and saved, and the source of the one that is likely next is read, so that the device does not wait for a
+    processor, a disk or a network."""
 
     def __init__(
         self,
@@ -68,9 +69,10 @@ class Runner:
             store, read_source, pictures, tracer, reader, clock=clock, is_wanted=lambda: not self._draining.is_set()
         )
         previews = PreviewTools(blobs, pictures, previewer, clock)
+        self._saver = ThreadPoolExecutor(1, "saver")
         self._tools = Tools(
-            store, blobs, engine, read_source, self._ahead, pictures, previews, clock, self._limits.lease_seconds,
-            safety, tells_origin, self._hurry, tracer,
+            store, blobs, engine, read_source, self._ahead, pictures, previews, self._saver, clock,
+            self._limits.lease_seconds, safety, tells_origin, self._hurry, tracer,
         )  # fmt: skip
         self._heartbeat = Heartbeat(
             store, self._limits.lease_seconds, self._limits.heartbeat_seconds, clock, self._announce
@@ -110,7 +112,7 @@ class Runner:
         """Work until `drain`."""
         self._announce()
         saving: Future[None] | None = None
-        with self._heartbeat, ThreadPoolExecutor(1, "saver") as saver:
+        with self._heartbeat, self._saver:
             while not self._draining.is_set():
                 try:
                     revision = self._store.revision()
@@ -124,7 +126,7 @@ class Runner:
                     attempt = self._edited(job)
                     if saving is not None:
                         wait([saving])  # one at a time: whoever edits faster than it can save has to wait
-                    saving = saver.submit(self._finished, attempt)
+                    saving = self._saver.submit(self._finished, attempt)
                 except StoreUnavailable:
                     logger.exception("the store does not answer")
                     self._draining.wait(self._limits.look_seconds)

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from hidream_edit.domain.edit import EditDefaults, EditInput
-from hidream_edit.domain.edit_request import EditDone, EditStarted, Progress, StepDone
+from hidream_edit.domain.edit_request import EditDone, EditStarted, ImageMade, Progress, StepDone
 from hidream_edit.domain.picture import Picture
 from hidream_edit.domain.quality import Quality, Traded
 
@@ -41,7 +41,12 @@ class NullEngine:
             if settings.edit_instruction == "crash":
                 raise SystemExit(9)
             yield StepDone(step + 1, total, lambda: Picture(1, 1, source.rgb[:3]))
-        inverted = bytes(255 - value for value in source.rgb) if len(source.rgb) < 1_000_000 else source.rgb
-        pictures = tuple(Picture(*source.size, inverted, source.alpha) for _ in range(settings.num_images))
+            if (step + 1) % settings.num_inference_steps == 0:
+                yield ImageMade(lambda: _inverted(source))
         is_exact = settings.quality is Quality.EXACT
-        yield EditDone(pictures, None if is_exact else Traded(settings.quality, total, total, total, total))
+        yield EditDone(None if is_exact else Traded(settings.quality, total, total, total, total))
+
+
+def _inverted(source: Picture) -> Picture:
+    inverted = bytes(255 - value for value in source.rgb) if len(source.rgb) < 1_000_000 else source.rgb
+    return Picture(*source.size, inverted, source.alpha)

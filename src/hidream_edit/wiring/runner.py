@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from hidream_edit.blobs.sources import SourceReader
 from hidream_edit.domain.edit import EditInput
-from hidream_edit.domain.edit_request import EditDone, EditEngine, EditStarted, Progress, StepDone
+from hidream_edit.domain.edit_request import EditDone, EditEngine, EditStarted, ImageMade, Progress, StepDone
 from hidream_edit.domain.errors import InputInvalid, ModelNotFound
 from hidream_edit.domain.interfaces import RunnerFacts, RunnerState
 from hidream_edit.domain.picture import Picture
@@ -75,11 +75,13 @@ class EngineOfRunner:
         settings = engine.settle(edit_input)
         state = engine.begin(source, settings)
         yield EditStarted(settings, state.prompt, tuple(state.warnings), state.steps_total)
-        for current in engine.steps(state):
-            state = current
-            preview = partial(engine.preview, current, side_max=PREVIEW_SIDE)
-            yield StepDone(current.steps_done_total, current.steps_total, preview)
-        yield EditDone(state.pictures, state.traded)
+        while not state.is_done:
+            state = engine.advance(state)
+            preview = partial(engine.preview, state, side_max=PREVIEW_SIDE)
+            yield StepDone(state.steps_done_total, state.steps_total, preview)
+            if state.image_is_finished:
+                yield ImageMade(partial(engine.picture, state, state.image_index))
+        yield EditDone(state.traded)
 
 
 def load(models: ModelSettings) -> EditEngine:
@@ -149,6 +151,8 @@ def warm_up(engine: EditEngine, pictures: Pictures, checker: SafetyChecker | Non
     for progress in engine.edit(black, EditInput(edit_instruction="", seed=0, num_inference_steps=1, num_images=1)):
         if isinstance(progress, StepDone):
             progress.preview()
+        elif isinstance(progress, ImageMade):
+            progress.finish()
     if checker is not None:
         checker.flagged([black])
 
