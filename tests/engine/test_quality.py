@@ -23,7 +23,8 @@ from hidream_edit.engine.model.blocks import DoubleStreamBlock
 from hidream_edit.engine.quality.drift import Point, drift, remembered
 from hidream_edit.engine.quality.float8 import Float8Linear, Float8Products, quantised
 from hidream_edit.engine.quality.presets import TRADES, Trades
-from hidream_edit.engine.quality.shortcuts import Shortcuts
+from hidream_edit.engine.quality.shortcuts import LENGTH, Shortcuts, weighed
+from hidream_edit.engine.schedule import Schedule
 from hidream_edit.engine.state import EditState
 
 EAGER = Trades(tolerance=1e9, skips_max=2, guided_every=2)
@@ -88,6 +89,38 @@ def test_a_velocity_under_a_reused_pull_counts_the_change_of_the_pull_too() -> N
     past = shortcuts((0.8, 2.0), (0.9, 2.0), pulls=((0.8, 0.5), (0.9, 0.4)))
     assert past.may_hold(0.7, Trades(0.01, 1))
     assert not replace(past, unguided_in_a_row=1).may_hold(0.7, Trades(0.01, 1))
+
+
+def schedule_of(*sigmas: float) -> Schedule:
+    return Schedule("euler", tuple(1000 * sigma for sigma in sigmas[:-1]), sigmas, order=1)
+
+
+def test_a_long_step_is_held_with_the_square_of_its_length_less() -> None:
+    schedule, trades = schedule_of(1.0, 1 - LENGTH, 1 - 3 * LENGTH, 0.0), Trades(tolerance=0.9, skips_max=2)
+    assert weighed(trades, schedule, 0).tolerance == pytest.approx(0.9)
+    assert weighed(trades, schedule, 1).tolerance == pytest.approx(0.9 / 4)
+    assert weighed(trades, schedule, 2).tolerance < 0.01
+    assert replace(weighed(trades, schedule, 1), tolerance=0.9) == trades
+
+
+def test_a_short_step_is_held_no_more_than_one_of_the_usual_length() -> None:
+    assert weighed(Trades(tolerance=0.9), schedule_of(1.0, 0.999, 0.0), 0).tolerance == 0.9
+
+
+def test_of_an_edit_with_few_steps_nothing_is_left_out() -> None:
+    trades = Trades(tolerance=1.0, skips_max=2, guided_every=2, steps_min=3, float8=True)
+    assert weighed(trades, schedule_of(1.0, 0.99, 0.0), 0) == Trades(float8=True)
+    assert weighed(trades, schedule_of(1.0, 0.99, 0.5, 0.0), 0) == trades
+
+
+@pytest.mark.parametrize("quality", [Quality.BALANCED, Quality.TURBO])
+def test_presets_compute_everything_of_edits_with_fewer_than_sixteen_steps(
+    quality: Quality, tiny_engine: Engine, picture: Picture
+) -> None:
+    traded = finished(tiny_engine, picture, quality=quality, num_inference_steps=15).traded
+    assert traded is not None
+    assert (traded.steps, traded.steps_computed) == (15, 15)
+    assert TRADES[quality].steps_min == 16
 
 
 def test_two_points_are_remembered_newest_first() -> None:

@@ -25,6 +25,8 @@ from hidream_edit.engine.quality.presets import Trades
 from hidream_edit.engine.schedule import Schedule
 from hidream_edit.engine.stages import Batch, Stage
 
+LENGTH = 1 / 28  # of the way from noise to picture: the mean of an edit of 28 steps
+
 
 @dataclass(frozen=True, slots=True)
 class Shortcuts:
@@ -126,6 +128,7 @@ def shortened(
     goes into the picture.
     """
     sigma, count = schedule.sigmas[step], len(stage.branches)
+    trades = weighed(trades, schedule, step)
     past = replace(past, branches=past.branches + count)
     is_last = step == schedule.step_count - 1
     if not is_last and past.may_hold(sigma, trades):
@@ -149,6 +152,18 @@ def shortened(
         steps_computed=past.steps_computed + 1,
         branches_computed=past.branches_computed + run,
     )
+
+
+def weighed(trades: Trades, schedule: Schedule, step: int) -> Trades:
+    """``trades`` as they are right for the length of a step.
+
+    What a velocity that is used again is off by grows along the step and is added up over its length, so it counts
+    with the square of that. Tolerances are given for a step of `LENGTH`; shorter ones get no more.
+    """
+    if schedule.step_count < trades.steps_min:
+        return Trades(float8=trades.float8)
+    length = abs(schedule.sigmas[step + 1] - schedule.sigmas[step])
+    return replace(trades, tolerance=trades.tolerance * min(1.0, LENGTH / length) ** 2)
 
 
 def conditioned_alone(stage: Stage) -> Stage:
