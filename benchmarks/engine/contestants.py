@@ -113,7 +113,7 @@ class Ours:
         while not state.is_done:
             state = self._engine.advance(state)
             marks.append(self._clock())
-        (picture,) = state.pictures
+        (picture,) = self._engine.finish(state).pictures
         seconds = self._clock() - began
         pixels = torch.frombuffer(bytearray(picture.rgb), dtype=torch.uint8).view(picture.height, picture.width, 3)
         # The first step also reads texts and the last one decodes.

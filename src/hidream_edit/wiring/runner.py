@@ -44,6 +44,7 @@ from hidream_edit.testing import NullEngine
 from hidream_edit.wiring.devices import named_devices
 from hidream_edit.wiring.exit_codes import ExitCode
 from hidream_edit.wiring.server_parts import ServerParts, open_parts
+from hidream_edit.wiring.threads import threads_of_runner
 from hidream_edit.wiring.tracing import open_tracer
 
 if TYPE_CHECKING:
@@ -166,7 +167,7 @@ def work(
     Raises:
         StoreUnusable, ModelUnusable, DeviceUnavailable: it cannot begin.
     """
-    keep_compiled_code(settings.folder)
+    prepare_for_torch(settings.folder)
     parts, meters = open_parts(settings), Meters()
     parts.store.stopwatch.tell = meters.store_took
     doing = _Doing()
@@ -175,10 +176,14 @@ def work(
     parts.close()
 
 
-def keep_compiled_code(folder: Path) -> None:
-    """Let torch keep the code of compiled blocks in the data folder, unless the environment names another. Otherwise it
-    takes a temporary one, which a service loses when it restarts, and compiling takes minutes."""
+def prepare_for_torch(folder: Path) -> None:
+    """Set what torch reads from the environment when it is imported, which comes later; what is there stays.
+
+    It keeps the code of compiled blocks in the data folder: in a temporary one a service loses it when it restarts, and
+    compiling takes minutes. A runner that was started by hand gets the threads of one that `serve` starts.
+    """
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder / "compiled"))
+    os.environ.update(threads_of_runner(1))
 
 
 class _Doing:
