@@ -1,0 +1,27 @@
+"""The suite beside this file is what every job store must do; a store is added by adding it to STORES."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from tests.support.postgres import new_database
+
+from hidream_edit.domain.interfaces import JobStore
+from hidream_edit.queue.postgres.store import PostgresStore
+from hidream_edit.queue.sqlite.store import SqliteStore
+from hidream_edit.testing.memory_store import MemoryStore
+
+STORES: dict[str, Callable[[Path], JobStore]] = {
+    "sqlite": lambda folder: SqliteStore(folder / "jobs.sqlite3", synchronous="normal"),
+    "postgres": lambda _: PostgresStore(new_database()),
+    "memory": lambda _: MemoryStore(),
+}
+
+
+@pytest.fixture(params=STORES)
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[JobStore]:
+    opened = STORES[request.param](tmp_path)
+    yield opened
+    opened.close()
