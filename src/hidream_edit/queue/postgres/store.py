@@ -15,7 +15,8 @@ from psycopg.rows import dict_row
 from hidream_edit.domain.errors import StoreUnavailable, StoreUnusable
 from hidream_edit.queue.postgres.hints import NotifyHints
 from hidream_edit.queue.queries import read_migrations, read_queries
-from hidream_edit.queue.sql_store import Row, SqlStore
+from hidream_edit.queue.sql_store import SqlStore
+from hidream_edit.queue.statements import Row
 from hidream_edit.queue.stopwatch import READ, WRITE
 
 CONNECT_SECONDS = 10

@@ -13,8 +13,9 @@ from typing import Any
 
 from hidream_edit.domain.errors import StoreUnavailable, StoreUnusable
 from hidream_edit.queue.queries import read_migrations, read_queries
-from hidream_edit.queue.sql_store import Row, SqlStore
+from hidream_edit.queue.sql_store import SqlStore
 from hidream_edit.queue.sqlite.hints import SocketHints
+from hidream_edit.queue.statements import Row
 from hidream_edit.queue.stopwatch import READ, WRITE
 
 BUSY_SECONDS = 30.0
