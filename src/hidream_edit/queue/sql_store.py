@@ -6,7 +6,7 @@ import json
 import re
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from typing import Any
 
 from hidream_edit.domain.blobs import Access
@@ -306,13 +306,18 @@ def _job(row: Row) -> Job:
             "state": JobState(values["state"]),
             "priority": Priority(values["priority"]),
             "output": None if values["output"] is None else json.loads(values["output"]),
-            "failure": None if failure is None else Failure(**json.loads(failure)),
+            "failure": None if failure is None else _failure(json.loads(failure)),
             "wants_previews": bool(values["wants_previews"]),
             "store_io": bool(values["store_io"]),
             "access": Access(values["access"]),
             "cancel_requested": bool(values["cancel_requested"]),
         }
     )
+
+
+def _failure(told: Mapping[str, Any]) -> Failure:
+    """What a newer program says beside it is passed over."""
+    return Failure(**{field.name: told[field.name] for field in fields(Failure) if field.name in told})
 
 
 def _event(row: Row) -> Event:

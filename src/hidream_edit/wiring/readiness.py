@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import fields
 
 from hidream_edit.api.services import Readiness
 from hidream_edit.domain.edit import EditDefaults, Fit
@@ -42,6 +43,8 @@ class ReadinessOf:
         for runner in self._parts.store.runners(since=time.time() - RUNNER_SILENT_SECONDS):
             if runner.defaults:
                 told = {"quality": Quality.EXACT, **runner.defaults}
+                # A runner of a newer version may tell more than this one knows of.
+                told = {field.name: told[field.name] for field in fields(EditDefaults) if field.name in told}
                 return EditDefaults(**told | {"fit": Fit(told["fit"]), "quality": Quality(told["quality"])})
         return EditDefaults()
 
