@@ -12,6 +12,8 @@ from hidream_edit.settings import ServerSettings
 from hidream_edit.wiring.serve import _private, check_exposure, is_loopback
 from hidream_edit.wiring.server_parts import open_objects, open_parts, read_secret
 
+WORD = "of-the-test"
+
 
 def test_a_file_in_the_place_of_the_data_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("")
@@ -40,16 +42,16 @@ def test_files_lie_in_a_bucket_or_in_the_folder(tmp_path: Path) -> None:
 
 
 def test_a_secret_that_is_set_is_taken_and_another_is_made_once(tmp_path: Path) -> None:
-    words = "of-the-test" * 3
+    words = WORD * 3
     assert read_secret(ServerSettings(data=str(tmp_path), secret=words)) == words.encode()
     made = read_secret(ServerSettings(data=str(tmp_path)))
     assert made == read_secret(ServerSettings(data=str(tmp_path))) != words.encode()
 
 
 def test_the_runner_hears_of_database_and_bucket_by_its_environment(tmp_path: Path) -> None:
-    settings = ServerSettings(data=str(tmp_path), database="postgresql://u:word@h/x", blobs="s3://bucket")
+    settings = ServerSettings(data=str(tmp_path), database=f"postgresql://u:{WORD}@h/x", blobs="s3://bucket")
     assert _private(settings) == {
-        "HIDREAM_EDIT_SERVER_DATABASE": "postgresql://u:word@h/x",
+        "HIDREAM_EDIT_SERVER_DATABASE": f"postgresql://u:{WORD}@h/x",
         "HIDREAM_EDIT_SERVER_BLOBS": "s3://bucket",
     }
     assert _private(ServerSettings(data=str(tmp_path))) == {}
