@@ -71,9 +71,10 @@ test: setup $(STAMPS)/js $(STAMPS)/browser $(STAMPS)/fal-client-0.5.0 ## all tes
 test-install: setup ## wheel and sdist into empty environments by pip and its index, and the main jobs from there; minutes
 	$(BIN)/python -m pytest -m installs tests/package
 
-# Apart from `make test`: under the tracer a thread out of thousands dies while it starts, and the tests start thousands.
+# CI's way to run all tests. Apart from `make test`, since the tracer takes as long again as the Python code under it, and
+# since a thread was seen to die under it while it started: a test that fails here and not in `make test` may be that.
 .PHONY: coverage
-coverage: setup $(STAMPS)/js $(STAMPS)/browser $(STAMPS)/fal-client-0.5.0 ## all tests, and which lines they reach; at least 90 %
+coverage: setup $(STAMPS)/js $(STAMPS)/browser $(STAMPS)/fal-client-0.5.0 ## all tests, and which lines they reach; at least 97 %
 	$(ALL_TESTS) --cov --cov-report=term:skip-covered
 
 .PHONY: train-mini

@@ -8,7 +8,7 @@ import pytest
 from tests.api.conftest import Server, an_input
 
 from hidream_edit.api.openapi import input_schema
-from hidream_edit.api.wire import WireInput
+from hidream_edit.api.wire_input import WireInput
 from hidream_edit.domain.edit import EditDefaults
 
 ENDPOINT = "fal-ai/hidream-e1-full"

@@ -12,7 +12,7 @@ import pytest
 from tests.api.conftest import APP, Server, an_input
 from websockets.sync.client import connect
 
-from hidream_edit.api import wire
+from hidream_edit.api import wire_input
 from hidream_edit.domain.edit_request import EditRequest
 from hidream_edit.domain.quality import Quality
 
@@ -138,13 +138,13 @@ def test_the_log_says_what_was_done_without(server: Server) -> None:
 
 def test_the_words_of_the_wire_are_those_of_the_engine() -> None:
     for quality in Quality:
-        read = wire.read_input({"image_url": "data:,", "hidream_quality": quality.value})
+        read = wire_input.read_input({"image_url": "data:,", "hidream_quality": quality.value})
         assert read.edit_input.quality is quality
 
 
 def test_a_job_of_before_there_was_a_choice_is_still_read() -> None:
-    stored = wire.read_input({"image_url": "data:,"}).as_json()
+    stored = wire_input.read_input({"image_url": "data:,"}).as_json()
     del stored["edit_input"]["quality"]
     assert EditRequest.from_json(stored).edit_input.quality is None
-    asked = wire.read_input({"image_url": "data:,"}, {"x-hidream-quality": "turbo"})
+    asked = wire_input.read_input({"image_url": "data:,"}, {"x-hidream-quality": "turbo"})
     assert EditRequest.from_json(json.loads(json.dumps(asked.as_json()))) == asked

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import pytest
@@ -86,3 +87,28 @@ def test_several_children_are_told_and_ended_together() -> None:
     assert both.wait(20)
     assert not both.is_alive
     both.kill()
+
+
+@pytest.mark.parametrize(("says", "counted"), [("print(3)", 3), ("raise SystemExit(1)", 0)])
+def test_gpus_are_counted_by_torch_in_a_process_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, says: str, counted: int
+) -> None:
+    monkeypatch.setattr(module, "version", lambda _: "2.13.0")
+    monkeypatch.setattr(module.ctypes, "CDLL", lambda _: None)
+    monkeypatch.setattr(module, "COUNT_CUDA_DEVICES", says)
+    assert module.count_cuda_devices() == counted
+
+
+def test_without_torch_or_without_a_driver_there_are_no_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> None:
+        raise OSError(name)
+
+    monkeypatch.setattr(module, "version", lambda _: "2.13.0")
+    monkeypatch.setattr(module.ctypes, "CDLL", missing)
+    assert module.count_cuda_devices() == 0
+
+    def not_installed(name: str) -> None:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(module, "version", not_installed)
+    assert module.count_cuda_devices() == 0

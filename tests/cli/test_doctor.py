@@ -5,12 +5,12 @@ from __future__ import annotations
 import shutil
 import sqlite3
 import sys
-from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
 
 import psycopg
 import pytest
+from tests.support import newer_program
 from tests.support.postgres import new_database
 from tests.support.s3 import s3_server
 from typer.testing import CliRunner
@@ -18,8 +18,7 @@ from typer.testing import CliRunner
 from hidream_edit.cli.main import app
 from hidream_edit.engine import devices
 from hidream_edit.engine.known_models import BUNDLED
-from hidream_edit.queue.postgres.store import PostgresStore
-from hidream_edit.queue.queries import read_migrations
+from hidream_edit.queue.postgres.store import MIGRATIONS, PostgresStore
 from hidream_edit.queue.sqlite.store import SqliteStore
 from hidream_edit.wiring import doctor
 from hidream_edit.wiring.exit_codes import ExitCode
@@ -81,6 +80,7 @@ def test_a_database_of_this_version_is_fine_and_one_of_an_older_version_is_a_war
     code, found = examined(tmp_path, "--model", "null")
     assert found["database"][0] == "warning"
     assert "hidream-edit migrate" in found["database"][1]
+    assert "stop all programs of the older version first" in found["database"][1]
     assert code == ExitCode.OK
 
 
@@ -90,18 +90,32 @@ def test_a_file_that_is_no_database_or_too_new_a_one_is_a_problem(tmp_path: Path
     if content is None:
         with sqlite3.connect(file) as connection:
             connection.execute("PRAGMA user_version = 999")
+            connection.execute("CREATE TABLE compatibility (oldest INTEGER)")
+            connection.execute("INSERT INTO compatibility VALUES (998)")
         connection.close()
     else:
         file.write_bytes(content)
     code, found = examined(tmp_path, "--model", "null")
     assert found["database"][0] == "problem"
+    assert content is not None or "for programs that know 998" in found["database"][1]
     assert code == ExitCode.UNHEALTHY
     assert found["blobs"][0] == "ok"  # the other checks go on
 
 
+def test_a_database_of_a_newer_version_that_this_one_can_work_with_is_a_warning(tmp_path: Path) -> None:
+    newer_program.on_sqlite(tmp_path / "jobs.sqlite3").close()
+    url = new_database()
+    newer_program.on_postgres(url).close()
+    for options in ([], ["--database", url]):
+        code, found = examined(tmp_path, "--model", "null", *options)
+        assert found["database"][0] == "warning"
+        assert "made by a newer version: this version can work with it" in found["database"][1]
+        assert code == ExitCode.OK
+
+
 def test_postgresql_and_its_clock_are_looked_at(tmp_path: Path) -> None:
     url = new_database()
-    newest, _ = read_migrations(resources.files("hidream_edit.queue.postgres").joinpath("migrations"))[-1]
+    newest = MIGRATIONS[-1].number
     _, found = examined(tmp_path, "--model", "null", "--database", url)
     assert found["database"] == ("ok", f"PostgreSQL is empty; the first start makes schema {newest}")
     PostgresStore(url).close()

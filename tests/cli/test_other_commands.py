@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from hidream_edit.cli import main
 from hidream_edit.cli.main import app, extra_with
 from hidream_edit.version import __version__
 from hidream_edit.wiring.exit_codes import ExitCode
@@ -127,3 +128,34 @@ def test_ctrl_c_stops_at_the_next_step_says_so_and_keeps_what_was_finished(tiny_
 )
 def test_what_is_not_installed_is_named_by_the_extra_that_brings_it(module: str, extra: str | None) -> None:
     assert extra_with(module) == extra
+
+
+def run_with(monkeypatch: pytest.MonkeyPatch, raised: BaseException) -> int:
+    """What `run` ends with when a command raises."""
+
+    def broken() -> None:
+        raise raised
+
+    monkeypatch.setattr(main, "app", broken)
+    with pytest.raises(SystemExit) as ended:
+        main.run()
+    return int(str(ended.value.code))
+
+
+def test_ctrl_c_outside_of_an_edit_ends_without_a_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_with(monkeypatch, KeyboardInterrupt()) == ExitCode.STOPPED
+    assert capsys.readouterr().err == "stopped\n"
+
+
+def test_a_command_whose_extra_is_not_installed_says_which(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_with(monkeypatch, ModuleNotFoundError(name="starlette.routing")) == ExitCode.USAGE
+    assert capsys.readouterr().err.endswith("pip install 'hidream-edit[serve]'\n")
+
+
+def test_a_module_that_no_extra_brings_is_a_fault_and_shown_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ModuleNotFoundError):
+        run_with(monkeypatch, ModuleNotFoundError(name="no_such_module"))

@@ -419,3 +419,50 @@ def test_the_asynchronous_client_tries_again_in_the_same_way() -> None:
     assert asyncio.run(program()) == 7
     assert slept == [0.5, 1.0]
     assert len({request.headers["x-fal-idempotency-key"] for request in remote.named("submit")}) == 1
+
+
+def test_what_json_cannot_say_is_refused_before_the_submit(remote: Remote) -> None:
+    with remote.client() as client, pytest.raises(InputRefused, match="cannot be sent as JSON"):
+        client.submit(PICTURE, "make it night", seed=object())  # type: ignore[arg-type]
+    assert remote.named("submit") == []
+
+
+def test_a_picture_that_was_deleted_meanwhile_is_said_to_be_gone(remote: Remote) -> None:
+    remote.before["file"] = [httpx.Response(404)]
+    with remote.client() as client, pytest.raises(ClientError, match="cannot be fetched") as told:
+        client.edit(PICTURE, "make it night")
+    assert told.value.request_id == REQUEST_ID
+
+
+def test_a_stream_that_says_error_ends_as_the_request_did(remote: Remote) -> None:
+    detail = {"loc": ["body", "image_url"], "msg": "no picture", "type": "image_load_error"}
+    remote.before["stream"] = [sse({"error": "it failed"})] * 2
+    remote.before["result"] = [answer(422, detail=[detail])]
+    with remote.client() as client:
+        with pytest.raises(InputRefused, match="no picture"):
+            list(client.stream(PICTURE, "make it night"))
+        with pytest.raises(EditFailed, match="it failed") as told:  # the server knows no more of it
+            list(client.stream(PICTURE, "make it night"))
+    assert (told.value.kind, told.value.request_id) == ("stream_error", REQUEST_ID)
+
+
+@pytest.mark.parametrize(
+    ("reply", "error", "words"),
+    [
+        (fresh_lost(), NotReachable, "cannot be reached"),
+        (httpx.Response(200, text=": ping\n\n"), NotReachable, "ended before the edit"),
+        (answer(401, detail="no key"), NotAllowed, "does not know this key"),
+    ],
+)
+def test_the_asynchronous_client_loses_a_stream_with_the_same_errors(
+    reply: httpx.Response | Exception, error: type[ClientError], words: str
+) -> None:
+    remote = Remote(before={"stream": [reply]})
+
+    async def program() -> None:
+        async with AsyncClient(URL, KEY, transport=httpx.MockTransport(remote.answer)) as client:
+            async for _ in client.stream(PICTURE, "make it night"):
+                pass
+
+    with pytest.raises(error, match=words):
+        asyncio.run(program())

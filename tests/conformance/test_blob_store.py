@@ -280,3 +280,14 @@ def test_the_bytes_of_all_callers_are_counted_until_they_are_pruned(blobs: Blobs
     assert blobs.bytes_stored() == 5
     blobs.prune(now=100)
     assert blobs.bytes_stored() == 3
+
+
+def test_a_folder_that_cannot_be_read_is_told_apart_from_a_file_that_is_not_there(tmp_path: Path) -> None:
+    objects = FolderObjects(tmp_path / "blobs")
+    with pytest.raises(BlobNotFound):
+        objects.read("abc", start=0, length=1)
+    (tmp_path / "blobs" / "a").write_text("a file in the place of a folder")
+    with pytest.raises(BlobsUnavailable, match="cannot be read: Not a directory"):
+        objects.read("abc", start=0, length=1)
+    with pytest.raises(BlobsUnavailable, match="cannot be written"):
+        objects.put("abc", iter([b"x"]), "text/plain")

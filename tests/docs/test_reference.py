@@ -13,7 +13,7 @@ import pytest
 from scripts import reference
 from starlette.requests import Request
 
-from hidream_edit.api import errors, problems, wire
+from hidream_edit.api import errors, problems, wire, wire_input
 from hidream_edit.api.app import ROUTES
 from hidream_edit.api.auth import NotAllowed, NotAuthenticated
 from hidream_edit.domain.errors import (
@@ -128,15 +128,15 @@ HOSTILE = (None, "x", "1.5", 1.5, -1, 99, [], float("nan"), "9" * 5000, "maybe",
 
 def refused(body: dict[str, Any]) -> list[str]:
     try:
-        wire.read_input(body)
-    except wire.InputRefused as told:
+        wire_input.read_input(body)
+    except wire_input.InputRefused as told:
         return [str(detail["type"]) for detail in told.details]
     return []
 
 
 def test_every_type_of_wrong_input_is_there_and_can_happen() -> None:
     seen = set(refused({}))
-    for name in wire.WireInput.model_fields:
+    for name in wire_input.WireInput.model_fields:
         for value in HOSTILE:
             seen.update(refused({"image_url": "x", name: value}))
     assert seen | {"json_invalid", "dict_type"} == set(problems.OF_INPUT)

@@ -17,6 +17,7 @@ import pytest
 from scripts.package import ROOT
 from tests.acceptance.conftest import Process
 from tests.package.conftest import INSTRUCTION, PHOTO, Built, assert_edited, run
+from tests.support import sentencepiece_folder
 
 pytestmark = pytest.mark.installs
 
@@ -49,6 +50,11 @@ def test_what_runs_is_the_installed_file(installed: Path, built: Built, tmp_path
 def test_nothing_of_the_development_environment_is_there(installed: Path, tmp_path: Path) -> None:
     code = "from importlib.util import find_spec; print([n for n in ('pytest', 'hatchling', 'tests') if find_spec(n)])"
     assert run([installed / "python", "-c", code], tmp_path) == "[]\n"
+
+
+def test_what_the_mini_model_does_without_is_there_for_the_real_one(installed: Path, tmp_path: Path) -> None:
+    sentencepiece_folder.write(tmp_path / "t5")
+    assert run([installed / "python", "-c", sentencepiece_folder.READ], tmp_path) == sentencepiece_folder.SAID
 
 
 def test_the_command_edits_a_photograph_with_the_mini_model(installed: Path, tmp_path: Path) -> None:

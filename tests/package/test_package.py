@@ -24,6 +24,7 @@ from PIL import Image
 from scripts.package import ROOT
 from tests.acceptance.conftest import Process
 from tests.package.conftest import INSTRUCTION, PHOTO, Built, assert_edited, run
+from tests.support import sentencepiece_folder
 
 MINI_BYTES_MAX = 24_000_000
 
@@ -55,15 +56,24 @@ def needed(first: Distribution, extra: str) -> list[Distribution]:
 
 @pytest.fixture(scope="module")
 def client_only(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of programs of a fresh environment with the wheel and what ``[client]`` needs."""
-    venv = tmp_path_factory.mktemp("fresh") / "venv"
+    return fresh(built, "client", tmp_path_factory.mktemp("fresh"))
+
+
+@pytest.fixture(scope="module")
+def with_the_engine(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return fresh(built, "engine", tmp_path_factory.mktemp("fresh"))
+
+
+def fresh(built: Built, extra: str, folder: Path) -> Path:
+    """The folder of programs of an empty environment with the wheel and what it needs with an extra."""
+    venv = folder / "venv"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(venv)], check=True)
     programs = venv / "bin"
     site = Path(sysconfig.get_path("purelib", "venv", {"base": str(venv), "platbase": str(venv)}))
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", str(programs / "python")]
-    subprocess.run([*pip, "install", "--quiet", "--no-index", "--no-deps", f"{built.wheel}[client]"], check=True)
+    subprocess.run([*pip, "install", "--quiet", "--no-index", "--no-deps", f"{built.wheel}[{extra}]"], check=True)
     (metadata,) = site.glob("hidream_edit-*.dist-info")
-    for one in needed(PathDistribution(metadata), "client"):
+    for one in needed(PathDistribution(metadata), extra):
         for name in {file.parts[0] for file in one.files or [] if file.parts[0] not in ("..", "__pycache__")}:
             if not (site / name).exists():
                 (site / name).symlink_to(Path(str(one.locate_file(name))))
@@ -111,6 +121,13 @@ def test_with_the_client_alone_it_is_imported_without_torch_and_numpy(client_onl
         "from importlib.util import find_spec; print(find_spec('torch'), find_spec('starlette'), find_spec('pytest'))"
     )
     assert run([client_only / "python", "-c", there], tmp_path) == "None None None\n"
+
+
+def test_with_the_engine_a_t5_that_has_only_its_sentencepiece_model_is_read(
+    with_the_engine: Path, tmp_path: Path
+) -> None:
+    sentencepiece_folder.write(tmp_path / "t5")
+    assert run([with_the_engine / "python", "-c", sentencepiece_folder.READ], tmp_path) == sentencepiece_folder.SAID
 
 
 def test_its_command_says_its_version(client_only: Path, built: Built, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from hidream_edit.queue.sql_keys import SqlKeys
 from hidream_edit.queue.sql_store import SqlStore
 from hidream_edit.queue.sqlite.store import SqliteStore
 
-NEWEST = scripts("sqlite")[-1][0]
+NEWEST = scripts("sqlite")[-1].number
 INPUTS = 5  # the first schema in which inputs lie in a table of their own
 JOB_COLUMNS = "id, sequence, revision, caller, state, priority, turn, attempts_max, wants_previews, origin, queued_at"
 INPUT = '{"n": 1}'
@@ -59,7 +59,7 @@ class OnSqlite:
 
     def make(self, schema: int) -> None:
         with closing(sqlite3.connect(self._file)) as connection:
-            for number, script in scripts("sqlite")[:schema]:
+            for number, script, _ in scripts("sqlite")[:schema]:
                 connection.executescript(script)
                 connection.execute(f"PRAGMA user_version = {number}")
             for row in rows_of(schema, no="0", yes="1"):
@@ -84,7 +84,7 @@ class OnPostgres:
     def make(self, schema: int) -> None:
         with psycopg.connect(self._url) as connection:
             connection.execute("CREATE TABLE schema_versions (version INTEGER PRIMARY KEY)")
-            for number, script in scripts("postgres")[:schema]:
+            for number, script, _ in scripts("postgres")[:schema]:
                 connection.execute(script)  # type: ignore[arg-type]
                 connection.execute("INSERT INTO schema_versions VALUES (%s)", (number,))
             for row in rows_of(schema, no="false", yes="true"):

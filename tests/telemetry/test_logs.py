@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import subprocess
+import sys
 import threading
 from typing import Any
 
@@ -62,3 +64,23 @@ def test_what_a_person_would_be_told_becomes_a_line_too(caplog: Any, capsys: Any
         ("ERROR", "no"),
     ]
     assert capsys.readouterr() == ("", "")
+
+
+UNCAUGHT = """
+import threading
+from hidream_edit.telemetry.logs import set_up
+set_up("json", "api")
+thread = threading.Thread(target=lambda: 1 / 0)
+thread.start()
+thread.join()
+raise LookupError("the end")
+"""
+
+
+def test_what_nobody_caught_is_a_line_too_in_any_thread() -> None:
+    ended = subprocess.run([sys.executable, "-c", UNCAUGHT], capture_output=True, text=True, check=False)
+    lines = [json.loads(line) for line in ended.stderr.splitlines()]
+    assert [(one["level"], one["message"]) for one in lines] == [("critical", "uncaught")] * 2
+    assert "ZeroDivisionError" in str(lines[0])
+    assert "LookupError: the end" in str(lines[1])
+    assert ended.returncode == 1

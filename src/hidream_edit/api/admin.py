@@ -12,10 +12,11 @@ from starlette.responses import JSONResponse, Response
 from hidream_edit.api.auth import NotAllowed
 from hidream_edit.api.services import Services, services_of
 from hidream_edit.domain.errors import JobNotFound
+from hidream_edit.domain.interfaces import RUNNER_SILENT_SECONDS
 from hidream_edit.domain.job import JobState
 from hidream_edit.domain.keys import Scope
 
-REQUESTS_SHOWN, DELIVERIES_SHOWN, RUNNER_SILENT_SECONDS = 50, 50, 15.0
+REQUESTS_SHOWN, DELIVERIES_SHOWN = 50, 50
 
 
 async def overview(request: Request) -> Response:

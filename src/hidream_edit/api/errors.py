@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import JSONResponse
 
-from hidream_edit.api import wire
+from hidream_edit.api import wire, wire_input
 from hidream_edit.api.auth import NotAllowed, NotAuthenticated
 from hidream_edit.api.services import services_of
 from hidream_edit.domain.errors import (
@@ -42,7 +42,7 @@ class BadRequest(HidreamEditError):
 
 # Words under which refusals are counted; an answer such as "no such request" is none.
 REFUSALS: tuple[tuple[type[HidreamEditError], str], ...] = (
-    (wire.InputRefused, "input"),
+    (wire_input.InputRefused, "input"),
     (BadRequest, "input"),
     (NotAuthenticated, "auth"),
     (NotAllowed, "auth"),
@@ -67,7 +67,7 @@ def count_refusal(connection: HTTPConnection, error: Exception) -> None:
 def answer(request: Request, error: Exception) -> JSONResponse:
     """The answer to an error of ours."""
     count_refusal(request, error)
-    if isinstance(error, wire.InputRefused):
+    if isinstance(error, wire_input.InputRefused):
         headers = {wire.BILLABLE_UNITS: "0", wire.NEEDS_RETRY: "0"}
         return JSONResponse({"detail": error.details}, 422, headers=headers)
     if isinstance(error, NotAuthenticated):

@@ -12,12 +12,11 @@ from hidream_edit.api import wire
 from hidream_edit.api.errors import BadRequest
 from hidream_edit.api.outcome import image_url
 from hidream_edit.api.services import APP_IDS, caller_of, services_of, way_of
-from hidream_edit.domain.interfaces import RunnerFacts, RunnerState
+from hidream_edit.domain.interfaces import RUNNER_SILENT_SECONDS, RunnerFacts, RunnerState
 from hidream_edit.domain.job import Job
 from hidream_edit.version import __version__
 
 PAGE, PAGE_MAX = 24, 100
-RUNNER_SILENT_SECONDS = 15.0
 
 
 async def requests(request: Request) -> Response:

@@ -13,10 +13,10 @@ from prometheus_client.registry import CollectorRegistry
 from starlette.requests import Request
 from starlette.responses import Response
 
-from hidream_edit.api.admin import RUNNER_SILENT_SECONDS, check_admin
+from hidream_edit.api.admin import check_admin
 from hidream_edit.api.services import Services, services_of
 from hidream_edit.domain.errors import StoreUnavailable
-from hidream_edit.domain.interfaces import RunnerState
+from hidream_edit.domain.interfaces import RUNNER_SILENT_SECONDS, RunnerState
 from hidream_edit.domain.job import JobState, Priority
 from hidream_edit.domain.measures import (
     ALL,

@@ -9,7 +9,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
-from hidream_edit.api import wire
+from hidream_edit.api import wire, wire_input
 from hidream_edit.api.errors import BadRequest, count_refusal
 from hidream_edit.api.outcome import newest_preview, outcome
 from hidream_edit.api.services import caller_of, services_of, way_of
@@ -32,7 +32,7 @@ async def submit(request: Request) -> Response:
     waiting_max = None if limit is None else int(limit)
     try:
         edit, failure = await read_edit(request, caller, body), None
-    except wire.InputRefused as refused:
+    except wire_input.InputRefused as refused:
         count_refusal(request, refused)
         edit, failure = None, refused.as_failure()
     webhook_url = request.query_params.get("fal_webhook") or None

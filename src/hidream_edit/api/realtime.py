@@ -11,7 +11,7 @@ import msgpack
 from starlette.exceptions import HTTPException
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from hidream_edit.api import wire
+from hidream_edit.api import wire, wire_input
 from hidream_edit.api.auth import NotAuthenticated
 from hidream_edit.api.errors import BadRequest, count_refusal
 from hidream_edit.api.outcome import output
@@ -84,7 +84,7 @@ async def _answer(socket: WebSocket, caller: Any, message: Message, reading: asy
         count_refusal(socket, limited)
         await _refuse(socket, "CONCURRENT_REQUESTS_LIMIT", str(limited))
         return
-    except (wire.InputRefused, BadRequest) as refused:
+    except (wire_input.InputRefused, BadRequest) as refused:
         count_refusal(socket, refused)
         await _refuse(socket, "INVALID_INPUT", str(refused))
         return

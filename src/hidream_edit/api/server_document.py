@@ -33,11 +33,11 @@ OUTCOMES = {
     "504": "It did not start in the time that the caller gave it.",
 }
 HEADERS = {
-    "x-fal-queue-priority": ("normal (default) or low", {"type": "string", "enum": ["normal", "low"]}),
-    "x-fal-request-timeout": ("seconds in which it has to start", {"type": "string"}),
-    "x-fal-no-retry": ("1: one attempt only", {"type": "string"}),
-    "x-fal-store-io": ("0: delete input and output as soon as they were used", {"type": "string", "enum": ["0", "1"]}),
-    "x-fal-object-lifecycle-preference": (
+    wire.PRIORITY: ("normal (default) or low", {"type": "string", "enum": ["normal", "low"]}),
+    wire.START_TIMEOUTS[1]: ("seconds in which it has to start", {"type": "string"}),
+    wire.NO_RETRY: ("1: one attempt only", {"type": "string"}),
+    wire.STORE_IO: ("0: delete input and output as soon as they were used", {"type": "string", "enum": ["0", "1"]}),
+    wire.LIFECYCLES[0]: (
         "JSON with expiration_duration_seconds and initial_acl",
         {"type": "string"},
     ),
@@ -48,7 +48,7 @@ HEADERS = {
         {"type": "string", "enum": [quality.value for quality in Quality]},
     ),
     wire.RUNNER_HINT: ("quality=NAME says the same; other hints are ignored", TEXT),
-    "x-fal-idempotency-key": ("the same caller and key give the same request", {"type": "string"}),
+    wire.IDEMPOTENCY: ("the same caller and key give the same request", {"type": "string"}),
 }
 SUMMARIES = {
     "run": "Edit, and answer when it is done.",
@@ -340,7 +340,7 @@ def _header(name: str) -> Schema:
 
 
 def _lifecycle() -> Schema:
-    return _header("x-fal-object-lifecycle-preference")
+    return _header(wire.LIFECYCLES[0])
 
 
 def _range() -> Schema:

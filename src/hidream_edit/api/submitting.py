@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from starlette.requests import HTTPConnection, Request
 
-from hidream_edit.api import wire
+from hidream_edit.api import wire, wire_input
 from hidream_edit.api.auth import Caller
 from hidream_edit.api.errors import BadRequest
 from hidream_edit.api.links import FILES_PATH
@@ -49,9 +49,9 @@ async def read_body(request: Request) -> dict[str, Any]:
         body = b"".join(pieces)
         value = json.loads(body) if size < 100_000 else await asyncio.to_thread(json.loads, body)
     except (ValueError, RecursionError) as malformed:
-        raise wire.body_refused("JSON decode error", "json_invalid") from malformed
+        raise wire_input.body_refused("JSON decode error", "json_invalid") from malformed
     if not isinstance(value, dict):
-        raise wire.body_refused("Input should be a valid dictionary", "dict_type")
+        raise wire_input.body_refused("Input should be a valid dictionary", "dict_type")
     return value
 
 
@@ -61,14 +61,14 @@ async def read_edit(request: HTTPConnection, caller: Caller, body: dict[str, Any
     Raises:
         InputRefused: something is wrong with it.
     """
-    edit = wire.read_input(body, request.headers)
+    edit = wire_input.read_input(body, request.headers)
     if edit.image_url.startswith(OWN_BLOB):
         return replace(edit, image_url="data:")  # that scheme is ours, not a caller's
     blob_id = own_blob(request, edit.image_url)
     if blob_id is None:
         return edit
     if not await _may_use(request, caller, blob_id, edit.image_url):
-        raise wire.file_refused("the uploaded file is not there any more")
+        raise wire_input.file_refused("the uploaded file is not there any more")
     return replace(edit, image_url=OWN_BLOB + blob_id)
 
 
@@ -124,7 +124,7 @@ async def submit(
         caller=caller.id,
         input={} if edit is None else edit.as_json(),
         priority=Priority.LOW if headers.get(wire.PRIORITY, "").lower() == LOW else Priority.NORMAL,
-        attempts_max=1 if headers.get("x-fal-no-retry", "").lower() in RETRY_OFF else services.limits.attempts_max,
+        attempts_max=1 if headers.get(wire.NO_RETRY, "").lower() in RETRY_OFF else services.limits.attempts_max,
         start_deadline=None if timeout is None else now + timeout,
         wants_previews=wants_previews,
         webhook_url=webhook_url,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 from collections.abc import Iterator, Sequence
@@ -34,7 +35,8 @@ class FolderObjects:
             part.replace(place)
             _sync_folder(place.parent)
         except BaseException as broken:
-            part.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # it may be the disk that fails
+                part.unlink(missing_ok=True)
             if isinstance(broken, _DiskError):
                 raise BlobsUnavailable(f"the folder of files cannot be written: {broken}") from broken
             raise

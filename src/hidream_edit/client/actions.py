@@ -6,9 +6,10 @@ serves a program that waits and one that awaits.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import httpx
 
@@ -80,3 +81,38 @@ class Say:
 
 Action = Call | Pause | Work | Say
 Talk = Generator[Action, Any, T]
+
+
+class Course(Generic[T]):
+    """A talk as its actions, one after the other. What comes of each is told to the talk before the next::
+
+    for action in course:
+        with course.told():
+            course.came = act(action)
+    return course.result
+    """
+
+    def __init__(self, talk: Talk[T]) -> None:
+        self._talk = talk
+        self.came: object = None
+        self._raised: BaseException | None = None
+        self.result: T
+
+    def __iter__(self) -> Iterator[Action]:
+        while True:
+            came, raised = self.came, self._raised
+            self.came = self._raised = None
+            try:
+                action = self._talk.send(came) if raised is None else self._talk.throw(raised)
+            except StopIteration as end:
+                self.result = end.value
+                return
+            yield action
+
+    @contextmanager
+    def told(self) -> Iterator[None]:
+        """Whatever an action raises is the talk's to decide about, Ctrl-C included."""
+        try:
+            yield
+        except BaseException as raised:  # noqa: BLE001 - it is raised again in the talk
+            self._raised = raised

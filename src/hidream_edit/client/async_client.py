@@ -13,18 +13,15 @@ from typing import Any, Self, TypeVar, Unpack
 
 import httpx
 
-from hidream_edit.client import answers
-from hidream_edit.client.actions import Action, Call, Pause, Talk, Work, whole
-from hidream_edit.client.asking import not_reachable
+from hidream_edit.client.actions import Action, Call, Course, Pause, Talk, Work, whole
 from hidream_edit.client.edit import Edit
-from hidream_edit.client.errors import NotReachable
-from hidream_edit.client.events import EventLines
 from hidream_edit.client.progress import shown
 from hidream_edit.client.requests import Fields
 from hidream_edit.client.server import DEFAULT_APP, Server
 from hidream_edit.client.sources import PictureLike
 from hidream_edit.client.statuses import Done, Preview, Queued, Running, Submitted
-from hidream_edit.client.talks import STREAM_ENDED, Talks
+from hidream_edit.client.streams import Stream
+from hidream_edit.client.talks import Talks
 
 T = TypeVar("T")
 
@@ -80,23 +77,21 @@ class AsyncClient:
         self, image: PictureLike, instruction: str, **fields: Unpack[Fields]
     ) -> AsyncGenerator[Preview | Edit, None]:
         """Previews while the edit runs, then the edit. Leaving the loop cancels it: at once inside `aclosing`."""
-        call, source = await self._run(self._talks.open_stream(image, instruction, fields))
-        until, request_id, lines = self._talks.until(), "", EventLines()
+        stream = Stream(self._talks, *(await self._run(self._talks.open_stream(image, instruction, fields))))
         try:
-            async with aclosing(await self._http.send(call.build(self._http), stream=True)) as response:
+            async with aclosing(await self._http.send(stream.call.build(self._http), stream=True)) as response:
                 if response.status_code != 200:
-                    raise answers.error_of(whole(response, await response.aread()), self._talks.server)
-                request_id = response.headers.get("x-fal-request-id", "")
+                    raise stream.refused(whole(response, await response.aread()))
+                stream.begin(response.headers)
                 async for line in response.aiter_lines():
-                    self._talks.check(until, request_id)
-                    if (event := lines.feed(line)) is not None:
-                        told = await self._run(self._talks.event(event, request_id, source))
+                    if (talk := stream.heard(line)) is not None:
+                        told = await self._run(talk)
                         yield told
                         if isinstance(told, Edit):
                             return
         except httpx.HTTPError as lost:
-            raise not_reachable(self._talks.server, call.url, lost) from lost
-        raise NotReachable(STREAM_ENDED, request_id=request_id)
+            raise stream.lost(lost) from lost
+        raise stream.ended()
 
     async def submit(self, image: PictureLike, instruction: str, **fields: Unpack[Fields]) -> Submitted:
         """Put an edit into the queue and go on."""
@@ -142,18 +137,11 @@ class AsyncClient:
         return f"{type(self).__name__}({self._talks.server.url!r}, app={self._talks.server.app!r})"
 
     async def _run(self, talk: Talk[T]) -> T:
-        value, problem = None, None
-        while True:
-            try:
-                action = talk.send(value) if problem is None else talk.throw(problem)
-            except StopIteration as end:
-                result: T = end.value
-                return result
-            value = problem = None
-            try:
-                value = await self._do(action)
-            except BaseException as raised:  # noqa: BLE001 - the talk decides, Ctrl-C included
-                problem = raised
+        course = Course(talk)
+        for action in course:
+            with course.told():
+                course.came = await self._do(action)
+        return course.result
 
     async def _do(self, action: Action) -> Any:
         if isinstance(action, Call):

@@ -22,7 +22,6 @@ from hidream_edit.client.statuses import Done, LogLine, Preview, Status, Submitt
 
 POLL_SECONDS, POLL_SECONDS_MAX, POLL_GROWTH = 0.1, 0.5, 1.5
 CANCEL_SECONDS = 5.0
-STREAM_ENDED = "the stream ended before the edit did; the server may have stopped"
 Listener = Callable[[Any], object]
 
 

@@ -13,6 +13,8 @@ from hidream_edit.domain.measures import Census, Observation
 from hidream_edit.domain.quotas import UNLIMITED, Quota
 from hidream_edit.domain.safety import UNCHECKED
 
+RUNNER_SILENT_SECONDS = 15.0  # a runner that said nothing for three heartbeats is not there
+
 
 class Waiting(NamedTuple):
     """A job in the line, in the order in which jobs will be claimed."""

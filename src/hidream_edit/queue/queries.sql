@@ -1,3 +1,11 @@
+-- columns_of_job: named one by one, so that programs go on when a newer one adds some; a prepared `*` would fail then.
+id, sequence, revision, caller, state, priority, turn, attempt, attempts_max, output, failure, wants_previews,
+    webhook_url, origin, idempotency_key, queued_at, started_at, finished_at, start_deadline, keep_seconds, runner_id,
+    lease_token, lease_expires_at, cancel_requested, store_io, access, instruction, traceparent;
+
+-- columns_of_key: what is read of a key.
+id, name, secret_hash, created_at, revoked_at, scope, rate_per_minute, concurrent_max, bytes_max;
+
 -- next_revision: the number of the next change; every write of a job carries one.
 UPDATE clock SET revision = revision + 1 RETURNING revision;
 
@@ -5,7 +13,7 @@ UPDATE clock SET revision = revision + 1 RETURNING revision;
 UPDATE clock SET sequence = sequence + 1 RETURNING sequence;
 
 -- job_by_key: the job that an earlier submit with the same key made.
-SELECT * FROM jobs WHERE caller = :caller AND idempotency_key = :idempotency_key;
+SELECT {columns_of_job} FROM jobs WHERE caller = :caller AND idempotency_key = :idempotency_key;
 
 -- count_queued: how many wait.
 SELECT count(*) FROM jobs WHERE state = 'queued';
@@ -18,7 +26,7 @@ INSERT INTO jobs (
     :id, :sequence, :revision, :caller, 'queued', :priority, :turn, :attempts_max, :wants_previews, :webhook_url,
     :origin, :idempotency_key, :queued_at, :start_deadline, :keep_seconds, :store_io, :access,
     :instruction, :traceparent
-) RETURNING *;
+) RETURNING {columns_of_job};
 
 -- insert_input: what it is to do.
 INSERT INTO inputs (job_id, input) VALUES (:id, :input);
@@ -27,7 +35,7 @@ INSERT INTO inputs (job_id, input) VALUES (:id, :input);
 SELECT input FROM inputs WHERE job_id = :id;
 
 -- next_in_line: whom a claim would take; its order is that of `claim_job`.
-SELECT * FROM jobs
+SELECT {columns_of_job} FROM jobs
 WHERE state = 'queued' AND (start_deadline IS NULL OR start_deadline > :now)
 ORDER BY priority, turn, sequence LIMIT 1;
 
@@ -37,7 +45,7 @@ WHERE lease_token = :lease_token AND state = 'running'
 RETURNING cancel_requested;
 
 -- job_under_lease: the job that a runner may write to.
-SELECT * FROM jobs WHERE id = :id AND lease_token = :lease_token AND state = 'running';
+SELECT {columns_of_job} FROM jobs WHERE id = :id AND lease_token = :lease_token AND state = 'running';
 
 -- last_event: the number of the newest event of a job.
 SELECT coalesce(max(number), 0) FROM events WHERE job_id = :job_id;
@@ -54,14 +62,14 @@ UPDATE jobs
 SET state = :state, output = :output, failure = :failure, finished_at = :now, revision = :revision,
     lease_token = NULL, lease_expires_at = NULL
 WHERE id = :id
-RETURNING *;
+RETURNING {columns_of_job};
 
 -- requeue_job: back to the line, at its old place.
 UPDATE jobs
 SET state = 'queued', attempt = :attempt, started_at = NULL, runner_id = NULL, lease_token = NULL,
     lease_expires_at = NULL, revision = :revision
 WHERE id = :id
-RETURNING *;
+RETURNING {columns_of_job};
 
 -- forget_input: it will not be needed again.
 DELETE FROM inputs WHERE job_id = :id;
@@ -69,25 +77,25 @@ DELETE FROM inputs WHERE job_id = :id;
 -- keep_until: shorten the time that a finished job is kept.
 UPDATE jobs SET keep_seconds = :until - finished_at, revision = :revision
 WHERE id = :id AND finished_at + keep_seconds > :until
-RETURNING *;
+RETURNING {columns_of_job};
 
 -- request_cancel: the runner will read it with its next heartbeat.
-UPDATE jobs SET cancel_requested = true, revision = :revision WHERE id = :id RETURNING *;
+UPDATE jobs SET cancel_requested = true, revision = :revision WHERE id = :id RETURNING {columns_of_job};
 
 -- job_by_id: one job.
-SELECT * FROM jobs WHERE id = :id;
+SELECT {columns_of_job} FROM jobs WHERE id = :id;
 
 -- events_after: a job's events from a number on.
-SELECT * FROM events WHERE job_id = :job_id AND number > :after ORDER BY number;
+SELECT number, at, message, level, facts FROM events WHERE job_id = :job_id AND number > :after ORDER BY number;
 
 -- changed_since: what watchers have not seen yet.
-SELECT * FROM jobs WHERE revision > :revision ORDER BY revision LIMIT :limit;
+SELECT {columns_of_job} FROM jobs WHERE revision > :revision ORDER BY revision LIMIT :limit;
 
 -- recent_jobs: those submitted last.
-SELECT * FROM jobs ORDER BY sequence DESC LIMIT :limit;
+SELECT {columns_of_job} FROM jobs ORDER BY sequence DESC LIMIT :limit;
 
 -- jobs_of_caller: those submitted last that an instruction finds.
-SELECT * FROM jobs
+SELECT {columns_of_job} FROM jobs
 WHERE caller = :caller AND sequence < :before AND lower(instruction) LIKE :pattern ESCAPE '!'
 ORDER BY sequence DESC LIMIT :limit;
 
@@ -98,10 +106,10 @@ SELECT revision FROM clock;
 SELECT id, priority FROM jobs WHERE state = 'queued' ORDER BY priority, turn, sequence;
 
 -- jobs_without_runner: their lease ended.
-SELECT * FROM jobs WHERE state = 'running' AND lease_expires_at <= :now;
+SELECT {columns_of_job} FROM jobs WHERE state = 'running' AND lease_expires_at <= :now;
 
 -- jobs_too_late: still waiting past their start deadline.
-SELECT * FROM jobs WHERE state = 'queued' AND start_deadline <= :now;
+SELECT {columns_of_job} FROM jobs WHERE state = 'queued' AND start_deadline <= :now;
 
 -- delete_old: finished, and kept for as long as promised. Their events go with them.
 DELETE FROM jobs WHERE finished_at IS NOT NULL AND finished_at + keep_seconds <= :now;
@@ -114,7 +122,7 @@ SET state = :state, engine = :engine, device = :device, safety = :safety, seen_a
     examples = :examples, memory_bytes = :memory_bytes;
 
 -- runners_seen_since: those who are there.
-SELECT * FROM runners WHERE seen_at > :since ORDER BY id;
+SELECT id, state, engine, seen_at, defaults, device, safety, examples, memory_bytes FROM runners WHERE seen_at > :since ORDER BY id;
 
 -- forget_runner: it has ended in order.
 DELETE FROM runners WHERE id = :id;
@@ -133,7 +141,7 @@ UPDATE deliveries SET attempt = attempt + 1, due_at = :until
 WHERE job_id = (
     SELECT job_id FROM deliveries WHERE state = 'pending' AND due_at <= :now ORDER BY due_at, job_id LIMIT 1
 )
-RETURNING *;
+RETURNING job_id, url, attempt;
 
 -- recent_deliveries: of the newest jobs, each with what was wrong last.
 SELECT deliveries.job_id, url, deliveries.state, deliveries.attempt, due_at, (
@@ -155,7 +163,7 @@ SELECT job_id FROM deliveries WHERE job_id = :job_id;
 UPDATE deliveries SET state = :state, due_at = :due_at WHERE job_id = :job_id AND attempt = :number;
 
 -- attempts_of_delivery: all tries.
-SELECT * FROM delivery_attempts WHERE job_id = :job_id ORDER BY number;
+SELECT at, seconds, status, error FROM delivery_attempts WHERE job_id = :job_id ORDER BY number;
 
 -- insert_key: a new caller.
 INSERT INTO keys (id, name, secret_hash, created_at, scope, rate_per_minute, concurrent_max, bytes_max)
@@ -182,10 +190,10 @@ SELECT (SELECT count(*) FROM jobs WHERE caller = :caller AND state = 'queued')
     + (SELECT count(*) FROM jobs WHERE caller = :caller AND state = 'running');
 
 -- key_by_id: the key that a caller presents, unless it was revoked.
-SELECT * FROM keys WHERE id = :id AND revoked_at IS NULL;
+SELECT {columns_of_key} FROM keys WHERE id = :id AND revoked_at IS NULL;
 
 -- all_keys: also the revoked ones.
-SELECT * FROM keys ORDER BY created_at, id;
+SELECT {columns_of_key} FROM keys ORDER BY created_at, id;
 
 -- count_keys: whether there ever was a key. Revoking the last one must not open the door to everybody.
 SELECT count(*) AS number FROM keys;
@@ -232,3 +240,9 @@ SELECT count(*) FROM jobs WHERE state = 'running';
 
 -- all_bytes: what is stored, the files whose time is over but which are still there too.
 SELECT coalesce(sum(size), 0) AS bytes FROM blobs;
+
+-- oldest_program: the first schema whose programs can work with this database.
+SELECT oldest FROM compatibility;
+
+-- raise_oldest: a step was taken that older programs cannot bear.
+UPDATE compatibility SET oldest = :oldest WHERE oldest < :oldest;

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 
 from hidream_edit.domain.blobs import Access, BlobFacts
 from hidream_edit.domain.errors import StorageQuotaReached
-from hidream_edit.queue.sql_store import SqlStore
+from hidream_edit.queue.statements import Statements
 
 
 class SqlBlobRows:
     """See `BlobRows`."""
 
-    def __init__(self, store: SqlStore) -> None:
+    def __init__(self, store: Statements) -> None:
         self._store = store
 
     def add(self, facts: BlobFacts, *, bytes_max: int | None) -> None:

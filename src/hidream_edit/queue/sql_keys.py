@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from hidream_edit.domain.keys import Key, KeyAction, Scope
 from hidream_edit.domain.quotas import Quota
-from hidream_edit.queue.sql_store import Row, SqlStore
+from hidream_edit.queue.statements import Row, Statements
 
 
 class SqlKeys:
     """See `KeyStore`."""
 
-    def __init__(self, store: SqlStore) -> None:
+    def __init__(self, store: Statements) -> None:
         self._store = store
 
     def add(self, key: Key) -> None:

@@ -5,30 +5,20 @@ from __future__ import annotations
 import json
 import re
 import uuid
-from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from typing import Any
 
 from hidream_edit.domain.blobs import Access
-from hidream_edit.domain.deliveries import Delivery, DeliveryAttempt, DeliveryState
 from hidream_edit.domain.errors import CallerLimited, JobFinished, JobNotFound, LeaseLost, QueueFull
-from hidream_edit.domain.interfaces import RunnerFacts, RunnerState, Submit, Waiting
+from hidream_edit.domain.interfaces import Submit, Waiting
 from hidream_edit.domain.job import Event, EventLevel, Failure, Job, JobState, NewEvent, NewJob, Priority, moved
-from hidream_edit.domain.measures import (
-    GIVEN_UP,
-    TRIED_AGAIN,
-    WEBHOOK_FAILURES,
-    Census,
-    Observation,
-    added,
-    observed,
-    of_end,
-)
+from hidream_edit.domain.measures import Census, Observation, of_end
 from hidream_edit.domain.quotas import Bucket, Quota, taken
 from hidream_edit.queue.hints import waited
-from hidream_edit.queue.stopwatch import Stopwatch
+from hidream_edit.queue.sql_deliveries import SqlDeliveries
+from hidream_edit.queue.sql_runners import SqlRunners
+from hidream_edit.queue.statements import Row
 
 SEQUENCE_MAX = 2**62
 SILENT_SECONDS = 3600.0  # after which a runner that said nothing, and a bucket that nobody used, are forgotten
@@ -36,48 +26,9 @@ RETRY_SECONDS = 1.0  # when a caller who has too much at a time may ask again
 TOO_LATE = Failure("request_timeout", "Request timed out")
 ATTEMPTS_USED_UP = Failure("runner_disconnected", "the runner was lost, and all attempts are used up")
 
-Row = Mapping[str, Any]
 
-
-class SqlStore(ABC):
-    """See `JobStore`. Writes happen one after the other, in whatever process; each is one transaction."""
-
-    def __init__(self) -> None:
-        self.stopwatch = Stopwatch()
-
-    @abstractmethod
-    def writing(self) -> AbstractContextManager[object]:
-        """A transaction that no other writer overlaps, committed at the end or undone by an exception."""
-
-    @abstractmethod
-    def fetch(self, name: str, /, **values: Any) -> list[Row]:
-        """Rows of a named statement, inside this thread's transaction where there is one."""
-
-    @abstractmethod
-    def execute(self, name: str, /, **values: Any) -> int:
-        """Run a named statement; returns how many rows it changed."""
-
-    @abstractmethod
-    def pause(self, seconds: float) -> None:
-        """Sleep until somebody changes something, as far as that can be known."""
-
-    @abstractmethod
-    def schema(self) -> int:
-        """Number of the last migration that the database has seen."""
-
-    @abstractmethod
-    def close(self) -> None:
-        """See `JobStore`."""
-
-    def _one(self, name: str, /, **values: Any) -> Row | None:
-        return next(iter(self.fetch(name, **values)), None)
-
-    def _all(self, name: str, /, **values: Any) -> list[Row]:
-        return self.fetch(name, **values)
-
-    def _number(self, name: str, /, **values: Any) -> int:
-        row = self._one(name, **values)
-        return int(next(iter(dict(row).values()))) if row is not None else 0
+class SqlStore(SqlDeliveries, SqlRunners):
+    """See `JobStore`: the jobs themselves."""
 
     def _written(self, name: str, /, **values: Any) -> Job:
         """Run a statement that returns the job that it changed, under a new revision."""
@@ -256,10 +207,6 @@ class SqlStore(ABC):
             now=now,
         )
 
-    def _measure(self, observations: list[Observation]) -> None:
-        """Totals grow in the transaction of what they count: a crash loses none, and none counts twice."""
-        self.execute("add_to_measures", observations=json.dumps(added(observations)))
-
     def _requeued(self, job: Job, *, attempt: int) -> Job:
         moved(job, JobState.QUEUED)
         return self._written("requeue_job", id=job.id, attempt=attempt)
@@ -291,13 +238,13 @@ class SqlStore(ABC):
             self._one("keep_until", revision=self._number("next_revision"), id=job_id, until=until)
 
     def recent(self, limit: int) -> list[Job]:
-        return [_job(row) for row in self._all("recent_jobs", limit=limit)]
+        return [_job(row) for row in self.fetch("recent_jobs", limit=limit)]
 
     def events(self, job_id: str, *, after: int = 0) -> list[Event]:
-        return [_event(row) for row in self._all("events_after", job_id=job_id, after=after)]
+        return [_event(row) for row in self.fetch("events_after", job_id=job_id, after=after)]
 
     def changed_since(self, revision: int, *, limit: int = 500) -> list[Job]:
-        return [_job(row) for row in self._all("changed_since", revision=revision, limit=limit)]
+        return [_job(row) for row in self.fetch("changed_since", revision=revision, limit=limit)]
 
     def revision(self) -> int:
         return self._number("current_revision")
@@ -306,87 +253,27 @@ class SqlStore(ABC):
         return waited(self.revision, revision, seconds_max=seconds_max, pause=self.pause)
 
     def line(self) -> list[Waiting]:
-        return [Waiting(row["id"], row["priority"]) for row in self._all("line")]
+        return [Waiting(row["id"], row["priority"]) for row in self.fetch("line")]
 
     def census(self) -> Census:
-        waiting = self._all("waiting_by_priority")
+        waiting = self.fetch("waiting_by_priority")
         return Census(
             {row["priority"]: row["number"] for row in waiting},
             self._number("count_running"),
             min((row["oldest"] for row in waiting), default=None),
         )
 
-    def measures(self) -> list[Observation]:
-        return sorted(Observation(**dict(row)) for row in self._all("all_measures"))
-
-    def claim_delivery(self, *, now: float, lease_seconds: float) -> Delivery | None:
-        if self._one("next_delivery", now=now) is None:
-            return None
-        with self.writing():
-            row = self._one("claim_delivery", now=now, until=now + lease_seconds)
-            return None if row is None else Delivery(row["job_id"], row["url"], row["attempt"])
-
-    def record_attempt(self, delivery: Delivery, attempt: DeliveryAttempt, *, next_at: float | None) -> None:
-        state = "delivered" if attempt.error is None else "pending" if next_at is not None else "failed"
-        values = {"job_id": delivery.job_id, "number": delivery.attempt, "state": state, "due_at": next_at}
-        values |= {"at": attempt.at, "seconds": attempt.seconds, "status": attempt.status, "error": attempt.error}
-        with self.writing():
-            if self._one("delivery_of_job", job_id=delivery.job_id) is None:
-                return
-            self.execute("insert_attempt", **values)
-            # A try that was overtaken by another sender is written down, and decides nothing any more.
-            if self.execute("settle_delivery", **values) and attempt.error is not None:
-                outcome = GIVEN_UP if next_at is None else TRIED_AGAIN
-                self._measure([observed(WEBHOOK_FAILURES, label=outcome)])
-
-    def attempts(self, job_id: str) -> list[DeliveryAttempt]:
-        rows = self._all("attempts_of_delivery", job_id=job_id)
-        return [DeliveryAttempt(row["at"], row["seconds"], row["status"], row["error"]) for row in rows]
-
-    def deliveries(self, limit: int) -> list[DeliveryState]:
-        return [DeliveryState(**row) for row in self._all("recent_deliveries", limit=limit)]
-
-    def redeliver(self, job_id: str, *, now: float) -> bool:
-        with self.writing():
-            return self.execute("redeliver", job_id=job_id, now=now) == 1
-
     def of_caller(self, caller: str, *, limit: int, before: int | None = None, words: str = "") -> list[Job]:
         literal = re.sub(r"([!%_])", r"!\1", words.lower())
         values = {"caller": caller, "limit": limit, "before": SEQUENCE_MAX if before is None else before}
-        return [_job(row) for row in self._all("jobs_of_caller", pattern=f"%{literal}%", **values)]
-
-    def announce(self, runner: RunnerFacts) -> None:
-        said = {**runner._asdict(), "state": runner.state.value, "defaults": json.dumps(runner.defaults)}
-        with self.writing():
-            self.execute("announce_runner", **{**said, "examples": json.dumps(runner.examples)})
-
-    def dismiss(self, runner_id: str) -> None:
-        with self.writing():
-            self.execute("forget_runner", id=runner_id)
-
-    def runners(self, *, since: float) -> list[RunnerFacts]:
-        rows = self._all("runners_seen_since", since=since)
-        return [
-            RunnerFacts(
-                row["id"],
-                RunnerState(row["state"]),
-                row["engine"],
-                row["seen_at"],
-                json.loads(row["defaults"]),
-                row["device"],
-                row["safety"],
-                tuple(json.loads(row["examples"])),
-                row["memory_bytes"],
-            )
-            for row in rows
-        ]
+        return [_job(row) for row in self.fetch("jobs_of_caller", pattern=f"%{literal}%", **values)]
 
     def rescue(self, *, now: float) -> list[Job]:
-        if not self._all("jobs_without_runner", now=now):
+        if not self.fetch("jobs_without_runner", now=now):
             return []
         rescued = []
         with self.writing():
-            for job in [_job(row) for row in self._all("jobs_without_runner", now=now)]:
+            for job in [_job(row) for row in self.fetch("jobs_without_runner", now=now)]:
                 if job.cancel_requested:
                     rescued.append(self._finished(job, JobState.CANCELLED, now=now))
                 elif job.attempt >= job.attempts_max:
@@ -397,10 +284,10 @@ class SqlStore(ABC):
         return rescued
 
     def expire(self, *, now: float) -> list[Job]:
-        if not self._all("jobs_too_late", now=now):
+        if not self.fetch("jobs_too_late", now=now):
             return []
         with self.writing():
-            late = [_job(row) for row in self._all("jobs_too_late", now=now)]
+            late = [_job(row) for row in self.fetch("jobs_too_late", now=now)]
             return [self._finished(job, JobState.FAILED, now=now, failure=TOO_LATE) for job in late]
 
     def prune(self, *, now: float) -> int:
@@ -419,13 +306,18 @@ def _job(row: Row) -> Job:
             "state": JobState(values["state"]),
             "priority": Priority(values["priority"]),
             "output": None if values["output"] is None else json.loads(values["output"]),
-            "failure": None if failure is None else Failure(**json.loads(failure)),
+            "failure": None if failure is None else _failure(json.loads(failure)),
             "wants_previews": bool(values["wants_previews"]),
             "store_io": bool(values["store_io"]),
             "access": Access(values["access"]),
             "cancel_requested": bool(values["cancel_requested"]),
         }
     )
+
+
+def _failure(told: Mapping[str, Any]) -> Failure:
+    """What a newer program says beside it is passed over."""
+    return Failure(**{field.name: told[field.name] for field in fields(Failure) if field.name in told})
 
 
 def _event(row: Row) -> Event:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from hidream_edit.blobs.sources import may_be_read_twice
 from hidream_edit.domain.edit_request import EditRequest
 from hidream_edit.domain.errors import HidreamEditError, JobNotFound
-from hidream_edit.domain.interfaces import JobStore
+from hidream_edit.domain.interfaces import RUNNER_SILENT_SECONDS, JobStore
 from hidream_edit.domain.job import JobState
 from hidream_edit.domain.picture import Picture
 from hidream_edit.pictures.isolated import Pictures
@@ -23,7 +23,6 @@ logger = logging.getLogger(__name__)
 AHEAD_SECONDS = 3.0  # most sources are read in less, and the longer ahead, the more often somebody else claims the job
 SECONDS_BETWEEN = 0.25
 AHEAD_BYTES_MAX = 256 * 2**20
-SILENT_SECONDS = 15.0  # a runner that said nothing for three heartbeats is not there
 
 
 @dataclass(slots=True)
@@ -134,7 +133,7 @@ class SourcesAhead:
 
     def _is_alone(self) -> bool:
         """Whether nobody else can claim what this runner has read: an address may be good for one download."""
-        return len(self._store.runners(since=self._clock() - SILENT_SECONDS)) <= 1
+        return len(self._store.runners(since=self._clock() - RUNNER_SILENT_SECONDS)) <= 1
 
     def _read(self, ahead: _Ahead) -> Picture:
         with self._tracer.begin("read ahead", ahead.traceparent, request_id=ahead.job_id) as whole:

@@ -13,6 +13,7 @@ from typing import Any
 
 from hidream_edit.domain.errors import BlobsUnavailable, HidreamEditError, StoreUnavailable, StoreUnusable
 from hidream_edit.engine.known_models import BUNDLED, MINI, bundled_is_here, is_cached
+from hidream_edit.queue.migrations import Schemas
 from hidream_edit.settings import ModelSettings, ServerSettings
 from hidream_edit.wiring.devices import named_devices
 from hidream_edit.wiring.exit_codes import ExitCode
@@ -175,28 +176,32 @@ def _disk(server: ServerSettings) -> Finding:
 
 def _database(server: ServerSettings) -> Finding:
     """Its schema against ours; it is not brought up to date here."""
-    known, seen, what = _schemas(server)
-    if seen is None:
+    schemas, what = _schemas(server)
+    known, seen = schemas.known, schemas.seen
+    if not seen:
         return Finding("database", Verdict.OK, f"{what} is empty; the first start makes schema {known}")
-    if seen > known:
-        advice = "a newer version made it: use that one"
-        return Finding("database", Verdict.PROBLEM, f"{what} has schema {seen}, this version knows {known}", advice)
+    if schemas.is_refused:
+        found = f"{what} has schema {seen}, for programs that know {schemas.oldest}; this version knows {known}"
+        return Finding("database", Verdict.PROBLEM, found, "a newer version made it: use that one")
+    if schemas.is_newer:
+        advice = "this version can work with it; update it as well"
+        return Finding("database", Verdict.WARNING, f"{what} has schema {seen}, made by a newer version", advice)
     if seen < known:
-        advice = "the next start, or `hidream-edit migrate`, brings it up to date"
+        others = "stop all programs of the older version first" if schemas.shuts_out else "others go on meanwhile"
+        advice = f"the next start, or `hidream-edit migrate`, brings it up to date; {others}"
         return Finding("database", Verdict.WARNING, f"{what} has schema {seen} of {known}", advice)
     return Finding("database", Verdict.OK, f"{what}, schema {seen}")
 
 
-def _schemas(server: ServerSettings) -> tuple[int, int | None, str]:
+def _schemas(server: ServerSettings) -> tuple[Schemas, str]:
     """The schema that we know, the one that is there, and what holds it."""
     if server.database is None:
         from hidream_edit.queue.sqlite.store import look
 
         file = server.folder / "jobs.sqlite3"
-        return (*look(file), str(file))
-    postgres = _postgres()
-    known, seen, _ = postgres.look(server.database.get_secret_value())
-    return known, seen, "PostgreSQL"
+        return look(file), str(file)
+    schemas, _ = _postgres().look(server.database.get_secret_value())
+    return schemas, "PostgreSQL"
 
 
 def _postgres() -> Any:
@@ -212,7 +217,7 @@ def _clock(server: ServerSettings) -> Finding:
     if server.database is None:
         return Finding("clock", Verdict.OK, "one machine, one clock")
     before = time.time()
-    _, _, theirs = _postgres().look(server.database.get_secret_value())
+    _, theirs = _postgres().look(server.database.get_secret_value())
     after = time.time()
     apart = max(before - theirs, theirs - after, 0.0)
     found = f"{apart:.1f} s apart from the database's"

@@ -23,7 +23,7 @@ from hidream_edit.pictures.encode import encode
 from hidream_edit.pictures.sources import expand, read
 from hidream_edit.settings import DescriberSettings, ModelSettings
 from hidream_edit.wiring.describe import make_describer
-from hidream_edit.wiring.devices import named_devices
+from hidream_edit.wiring.engine import open_engine
 from hidream_edit.wiring.exit_codes import ExitCode, exit_code_of
 from hidream_edit.wiring.outputs import OutputPlan, Written, store
 
@@ -106,23 +106,7 @@ def load_engine(models: ModelSettings, reporter: Reporter) -> Any:
     Raises:
         InputInvalid, ModelUnusable, DeviceUnavailable: see `Engine.load`.
     """
-    from hidream_edit.engine.engine import Engine  # brings torch
-
-    engine = Engine.load(
-        models.model,
-        adapter=models.adapter,
-        base=models.base,
-        text_encoder_4=models.text_encoder_4,
-        device=models.device,
-        devices=named_devices(models),
-        dtype=models.dtype,
-        memory=models.memory,
-        quality=models.quality,
-        float8=models.float8,
-        quantization=models.quantization,
-        measures=models.measures,
-        progress=reporter.loading,
-    )
+    engine = open_engine(models, progress=reporter.loading)
     if engine.model.is_random:
         reporter.warn(f"{engine.model.name} has random weights, made for tests: the picture will be noise")
     return engine

@@ -41,7 +41,7 @@ from hidream_edit.telemetry.meters import Meters
 from hidream_edit.telemetry.side_door import SideDoor
 from hidream_edit.telemetry.traces import Tracer
 from hidream_edit.testing import NullEngine
-from hidream_edit.wiring.devices import named_devices
+from hidream_edit.wiring.engine import open_engine
 from hidream_edit.wiring.exit_codes import ExitCode
 from hidream_edit.wiring.server_parts import ServerParts, open_parts
 from hidream_edit.wiring.threads import threads_of_runner
@@ -94,26 +94,7 @@ def load(models: ModelSettings) -> EditEngine:
     if models.model == NULL:
         quality = quality_named(models.quality or Quality.EXACT)
         return NullEngine(seconds_per_step=NullEngineSettings().seconds_per_step, quality=quality)
-    from hidream_edit.engine.engine import Engine  # brings torch
-
-    return EngineOfRunner(
-        Engine.load(
-            models.model,
-            adapter=models.adapter,
-            base=models.base,
-            text_encoder_4=models.text_encoder_4,
-            device=models.device,
-            devices=named_devices(models),
-            dtype=models.dtype,
-            memory=models.memory,
-            quality=models.quality,
-            float8=models.float8,
-            quantization=models.quantization,
-            measures=models.measures,
-            progress=tell_line_by_line,
-            on_loss=_end_with_the_group,
-        )
-    )
+    return EngineOfRunner(open_engine(models, progress=tell_line_by_line, on_loss=_end_with_the_group))
 
 
 def _end_with_the_group(_: str) -> None:

@@ -20,12 +20,9 @@ from hidream_edit.api.auth import Authenticator
 from hidream_edit.api.doors import host_names
 from hidream_edit.api.links import Links
 from hidream_edit.api.outcome import webhook_body
-from hidream_edit.api.services import APP_IDS, ApiLimits, Readiness, Services
+from hidream_edit.api.services import APP_IDS, ApiLimits, Services
 from hidream_edit.domain.blobs import Access
-from hidream_edit.domain.edit import EditDefaults, Fit
 from hidream_edit.domain.errors import InputInvalid, StoreUnavailable
-from hidream_edit.domain.interfaces import RunnerState
-from hidream_edit.domain.quality import Quality
 from hidream_edit.domain.quotas import Quota
 from hidream_edit.domain.safety import DEFAULT_CHECKER, UNCHECKED
 from hidream_edit.queue.maintenance import Maintenance
@@ -38,14 +35,13 @@ from hidream_edit.telemetry.traces import Tracer
 from hidream_edit.webhooks.sender import WebhookSender
 from hidream_edit.webhooks.signing import key_set
 from hidream_edit.wiring.dev_tls import existing
+from hidream_edit.wiring.readiness import READINESS_SECONDS, ReadinessOf
 from hidream_edit.wiring.server_parts import ServerParts, open_parts, read_secret, read_webhook_key
 from hidream_edit.wiring.threads import threads_of_runner
 from hidream_edit.wiring.tracing import open_tracer
 
 logger = logging.getLogger(__name__)
 
-SILENT_SECONDS = 15.0  # a runner that said nothing for three heartbeats is not there
-READINESS_SECONDS = 0.5
 WS_BYTES_MAX = 80 * 2**20
 
 
@@ -264,51 +260,6 @@ async def _end_after_signals(
             await asyncio.to_thread(supervisor.wait, settings.hand_back_seconds)
         again.cancel()
     server.should_exit = True
-
-
-class ReadinessOf:
-    """Tells whether jobs are being worked on, from what runners say of themselves."""
-
-    def __init__(self, parts: ServerParts, supervisor: Supervisors | None, draining: asyncio.Event) -> None:
-        self._parts, self._supervisor, self._draining = parts, supervisor, draining
-        self._known, self._until = Readiness("loading", is_ready=False), 0.0
-
-    def __call__(self) -> Readiness:
-        if self._draining.is_set():
-            return Readiness("draining", is_ready=False)
-        if time.monotonic() >= self._until:
-            self._known, self._until = self._look(), time.monotonic() + READINESS_SECONDS
-        return self._known
-
-    def engine(self) -> tuple[str, str] | None:
-        """Model and device of a runner that is ready, and what it checks pictures with."""
-        for runner in self._parts.store.runners(since=time.time() - SILENT_SECONDS):
-            if runner.state is RunnerState.READY:
-                return f"{runner.engine} on {runner.device}", runner.safety
-        return None
-
-    def defaults(self) -> EditDefaults:
-        """Of the model that a runner has loaded; the hosted ones until there is a runner."""
-        for runner in self._parts.store.runners(since=time.time() - SILENT_SECONDS):
-            if runner.defaults:
-                told = {"quality": Quality.EXACT, **runner.defaults}
-                return EditDefaults(**told | {"fit": Fit(told["fit"]), "quality": Quality(told["quality"])})
-        return EditDefaults()
-
-    def _look(self) -> Readiness:
-        runners = self._parts.store.runners(since=time.time() - SILENT_SECONDS)
-        states = {runner.state for runner in runners}
-        # One runner that checks nothing is enough for a picture to go out unchecked.
-        checkers = sorted({runner.safety for runner in runners if runner.state is RunnerState.READY})
-        if self._supervisor is not None and not self._supervisor.is_alive:
-            return Readiness("runner dead", is_ready=False)
-        if RunnerState.READY in states:
-            return Readiness("ready", True, UNCHECKED if UNCHECKED in checkers else ", ".join(checkers))
-        if RunnerState.WARMING in states:
-            return Readiness("warming", is_ready=False)
-        if RunnerState.LOADING in states or self._supervisor is not None:
-            return Readiness("loading", is_ready=False)
-        return Readiness("no runner", is_ready=False)
 
 
 def _private(settings: ServerSettings) -> dict[str, str]:

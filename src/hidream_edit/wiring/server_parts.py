@@ -44,8 +44,9 @@ def open_parts(settings: ServerSettings) -> ServerParts:
     folder = settings.folder
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        objects = open_objects(settings)
         store = _open_store(settings)
-        return ServerParts(store, SqlKeys(store), Blobs(open_objects(settings), SqlBlobRows(store)))
+        return ServerParts(store, SqlKeys(store), Blobs(objects, SqlBlobRows(store)))
     except OSError as problem:
         raise StoreUnusable(f"{folder} cannot be used: {problem.strerror or problem}") from problem
 

@@ -16,7 +16,7 @@ WHERE id = (
     ORDER BY priority, turn, sequence LIMIT 1
     FOR UPDATE SKIP LOCKED
 )
-RETURNING *;
+RETURNING {columns_of_job};
 
 -- advance_turn: the line has come as far as the job that was just claimed.
 UPDATE clock SET turn = greatest(turn, :turn);

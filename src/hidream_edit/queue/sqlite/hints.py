@@ -76,11 +76,13 @@ class SocketHints:
         address = self._folder / uuid.uuid4().hex[:8]
         if self._sender is None:
             return None
-        try:
-            bell = _datagrams()
-            bell.bind(str(address))
-        except OSError:  # the path is too long, or the disk is full
-            return None
+        with contextlib.ExitStack() as unless_bound:
+            try:
+                bell = unless_bound.enter_context(_datagrams())
+                bell.bind(str(address))
+            except OSError:  # the path is too long, or the disk is full
+                return None
+            unless_bound.pop_all()
         with self._lock:
             self._ours.append((bell, address))
         return bell

@@ -12,7 +12,7 @@ WHERE id = (
     WHERE state = 'queued' AND (start_deadline IS NULL OR start_deadline > :now)
     ORDER BY priority, turn, sequence LIMIT 1
 )
-RETURNING *;
+RETURNING {columns_of_job};
 
 -- advance_turn: the line has come as far as the job that was just claimed.
 UPDATE clock SET turn = max(turn, :turn);

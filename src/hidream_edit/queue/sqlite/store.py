@@ -5,16 +5,25 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from hidream_edit.domain.errors import StoreUnavailable, StoreUnusable
-from hidream_edit.queue.queries import read_migrations, read_queries
-from hidream_edit.queue.sql_store import Row, SqlStore
+from hidream_edit.queue.migrations import (
+    PROMISES_BEGIN,
+    Migration,
+    Schemas,
+    compared,
+    read_migrations,
+    steps_to_take,
+)
+from hidream_edit.queue.queries import read_queries
+from hidream_edit.queue.sql_store import SqlStore
 from hidream_edit.queue.sqlite.hints import SocketHints
+from hidream_edit.queue.statements import Row
 from hidream_edit.queue.stopwatch import READ, WRITE
 
 BUSY_SECONDS = 30.0
@@ -23,6 +32,7 @@ SYNCHRONOUS = {"full": "FULL", "normal": "NORMAL"}
 
 _PACKAGE = resources.files("hidream_edit.queue.sqlite")
 QUERIES = read_queries(_PACKAGE.joinpath("queries.sql"))
+MIGRATIONS = read_migrations(_PACKAGE.joinpath("migrations"))
 
 
 def _patiently(connection: sqlite3.Connection, statement: str, values: Mapping[str, Any] | None = None) -> Any:
@@ -50,24 +60,28 @@ def _available() -> Iterator[None]:
         raise StoreUnavailable(f"the database cannot be used right now: {trouble}") from trouble
 
 
-def look(file: Path) -> tuple[int, int | None]:
-    """The newest schema that this version knows, and the one of ``file``; None where there is nothing yet.
+def look(file: Path) -> Schemas:
+    """The newest schema that this version knows, and that of ``file``.
 
     Raises:
         StoreUnusable: it is not a database, or cannot be read.
     """
-    known = read_migrations(_PACKAGE.joinpath("migrations"))[-1][0]
     if not file.exists():
-        return known, None
+        return compared(MIGRATIONS, seen=0)
     try:
         with closing(
             sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True, timeout=BUSY_SECONDS)
         ) as connection:
-            (version,) = connection.execute("PRAGMA user_version").fetchone()
             connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            return _schemas(connection, MIGRATIONS)
     except sqlite3.DatabaseError as problem:
         raise StoreUnusable(f"{file} cannot be used as a database: {problem}") from problem
-    return known, int(version) or None
+
+
+def _schemas(connection: sqlite3.Connection, steps: Sequence[Migration]) -> Schemas:
+    (seen,) = connection.execute("PRAGMA user_version").fetchone()
+    promised = connection.execute(QUERIES["oldest_program"]).fetchone() if seen >= PROMISES_BEGIN else (0,)
+    return compared(steps, seen=int(seen), oldest=int(promised[0]))
 
 
 class SqliteStore(SqlStore):
@@ -76,11 +90,12 @@ class SqliteStore(SqlStore):
     One connection per thread; writes of one process queue at a lock, those of others at SQLite's own.
 
     Raises:
-        StoreUnusable: a newer version made the file, or it is not a database.
+        StoreUnusable: a newer version made the file and this one cannot work with it, or it is not a database.
     """
 
-    def __init__(self, file: Path, *, synchronous: str = "full") -> None:
+    def __init__(self, file: Path, *, synchronous: str = "full", migrations: Sequence[Migration] = MIGRATIONS) -> None:
         super().__init__()
+        self._migrations = migrations
         self._file, self._synchronous = file, SYNCHRONOUS[synchronous]
         self._local = threading.local()
         self._connections: list[sqlite3.Connection] = []
@@ -118,20 +133,15 @@ class SqliteStore(SqlStore):
 
     def _migrate(self) -> None:
         connection = self.connection()
-        steps = read_migrations(_PACKAGE.joinpath("migrations"))
         # The write lock makes processes that start together do this one after the other.
         _patiently(connection, "BEGIN IMMEDIATE")
         try:
-            (version,) = connection.execute("PRAGMA user_version").fetchone()
-            if version > steps[-1][0]:
-                raise StoreUnusable(
-                    f"{self._file} has schema {version}, this version knows {steps[-1][0]}: use the newer program"
-                )
-            for number, script in steps:
-                if number > version:
-                    for statement in _statements(script):
-                        connection.execute(statement)
-                    connection.execute(f"PRAGMA user_version = {number}")
+            for step in steps_to_take(self._migrations, _schemas(connection, self._migrations), str(self._file)):
+                for statement in _statements(step.script):
+                    connection.execute(statement)
+                connection.execute(f"PRAGMA user_version = {step.number}")
+                if step.number > PROMISES_BEGIN:
+                    connection.execute(QUERIES["raise_oldest"], {"oldest": step.oldest})
             connection.execute("COMMIT")
         except BaseException:
             connection.execute("ROLLBACK")
