@@ -41,8 +41,9 @@ def known_models() -> list[KnownModel]:
         KnownModel(
             "HiDream-E1-Full",
             "--model HiDream-ai/HiDream-E1-Full",
-            "62 GB of device memory in bfloat16 and some to work in, or 16 GB and more with parts that take turns "
-            "(--memory); 47 GB of files and Llama's 16 GB, which is licence-gated",
+            "62 GB of device memory in bfloat16 and some to work in; 16 GB and more with parts that take turns "
+            "(--memory) or with weights in fewer bits (--quantization); 47 GB of files and Llama's 16 GB, which is "
+            "licence-gated",
             "any instruction, at 768x768",
             is_cached("HiDream-ai/HiDream-E1-Full"),
         ),

@@ -21,6 +21,6 @@ class Trades:
 
 TRADES: Mapping[Quality, Trades] = {
     Quality.EXACT: Trades(),
-    Quality.BALANCED: Trades(tolerance=0.6, skips_max=3, steps_min=16, float8=True),
-    Quality.TURBO: Trades(tolerance=1.0, skips_max=4, steps_min=16, guided_every=2, float8=True),
+    Quality.BALANCED: Trades(tolerance=1.0, skips_max=3, steps_min=16, float8=True),
+    Quality.TURBO: Trades(tolerance=1.5, skips_max=4, steps_min=16, guided_every=2, float8=True),
 }
