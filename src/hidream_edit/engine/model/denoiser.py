@@ -8,11 +8,11 @@ from torch import Tensor
 
 from hidream_edit.engine.model.config import TransformerConfig
 from hidream_edit.engine.model.measures import Measures
-from hidream_edit.engine.model.transformer import Modulations, TextTokens
+from hidream_edit.engine.model.transformer import Modulations, TextTokens, Transformer
 
 
 class Denoiser(Protocol):
-    """See `Transformer`, whose methods these are; `GroupTransformer` is another."""
+    """See `Transformer`, whose methods these are; `GroupTransformer` and `RecordedTransformer` are others."""
 
     @property
     def config(self) -> TransformerConfig: ...
@@ -34,3 +34,26 @@ class Denoiser(Protocol):
         noise_columns: int | None = None,
         modulations: Modulations | None = None,
     ) -> Tensor: ...
+
+
+class Around:
+    """A transformer whose forwards go another way; what a stage asks once, the transformer itself does."""
+
+    def __init__(self, plain: Transformer) -> None:
+        self.plain = plain
+
+    @property
+    def config(self) -> TransformerConfig:
+        return self.plain.config
+
+    @property
+    def measures(self) -> Measures:
+        return self.plain.measures
+
+    def project_text(self, t5: Tensor, llama: Tensor) -> TextTokens:
+        """See `Transformer.project_text`."""
+        return self.plain.project_text(t5, llama)
+
+    def modulations(self, timesteps: Tensor, pooled: Tensor) -> Modulations:
+        """See `Transformer.modulations`."""
+        return self.plain.modulations(timesteps, pooled)

@@ -14,8 +14,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from hidream_edit.engine.model.config import TransformerConfig
-from hidream_edit.engine.model.measures import Measures
+from hidream_edit.engine.model.denoiser import Around
 from hidream_edit.engine.model.transformer import Geometry, Modulations, TextTokens, Transformer
 
 # Both stages of an edit, all branches and one alone, in two sizes.
@@ -162,27 +161,12 @@ class Recordings:
         return self._kept[key](inputs)
 
 
-class RecordedTransformer:
+class RecordedTransformer(Around):
     """A transformer on one device, whose forwards are recorded."""
 
     def __init__(self, transformer: Transformer, recordings: Recordings) -> None:
-        self._plain, self._recordings = transformer, recordings
-
-    @property
-    def config(self) -> TransformerConfig:
-        return self._plain.config
-
-    @property
-    def measures(self) -> Measures:
-        return self._plain.measures
-
-    def project_text(self, t5: Tensor, llama: Tensor) -> TextTokens:
-        """See `Transformer.project_text`; once per stage, so it is not recorded."""
-        return self._plain.project_text(t5, llama)
-
-    def modulations(self, timesteps: Tensor, pooled: Tensor) -> Modulations:
-        """See `Transformer.modulations`; once per stage, so it is not recorded."""
-        return self._plain.modulations(timesteps, pooled)
+        super().__init__(transformer)
+        self._recordings = recordings
 
     def __call__(
         self,
@@ -201,7 +185,7 @@ class RecordedTransformer:
             RuntimeError: the forward cannot be recorded.
         """
         inputs = Inputs(canvas, timesteps, text, pooled, modulations)
-        return self._recordings.run(self._plain, inputs, noise_columns)
+        return self._recordings.run(self.plain, inputs, noise_columns)
 
 
 def _like(tensor: Tensor) -> Tensor:

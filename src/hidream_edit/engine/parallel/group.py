@@ -20,7 +20,7 @@ from hidream_edit.domain.quantization import Quantization
 from hidream_edit.engine.checked_model import ModelSource
 from hidream_edit.engine.devices import choose_device
 from hidream_edit.engine.memory.activations import STAGES_KEPT
-from hidream_edit.engine.model.config import TransformerConfig
+from hidream_edit.engine.model.denoiser import Around
 from hidream_edit.engine.model.measures import Measures
 from hidream_edit.engine.model.transformer import Modulations, TextTokens, Transformer
 from hidream_edit.engine.parallel import mesh
@@ -280,27 +280,12 @@ class _Child:
         return str(report.get("failed", ""))
 
 
-class GroupTransformer:
+class GroupTransformer(Around):
     """A transformer on all ranks of a group, called like one on a single device."""
 
     def __init__(self, group: Group, which: int, transformer: Transformer) -> None:
-        self._group, self._which, self._here = group, which, transformer
-
-    @property
-    def config(self) -> TransformerConfig:
-        return self._here.config
-
-    @property
-    def measures(self) -> Measures:
-        return self._here.measures
-
-    def project_text(self, t5: Tensor, llama: Tensor) -> TextTokens:
-        """See `Transformer.project_text`; on rank 0 alone, since it is done once per stage."""
-        return self._here.project_text(t5, llama)
-
-    def modulations(self, timesteps: Tensor, pooled: Tensor) -> Modulations:
-        """See `Transformer.modulations`."""
-        return self._here.modulations(timesteps, pooled)
+        super().__init__(transformer)
+        self._group, self._which = group, which
 
     def __call__(
         self,
@@ -322,7 +307,7 @@ class GroupTransformer:
         noise_tokens = canvas.shape[-2] * wanted // self.config.patch_size**2
         if min(noise_tokens, text.t5.shape[1], text.llama[0].shape[1]) < len(self._group.devices):
             # Not a token for each rank: nothing to be gained, and blocks do not take nothing.
-            return self._here(canvas, timesteps, text, pooled, noise_columns=noise_columns)  # type: ignore[no-any-return]
+            return self.plain(canvas, timesteps, text, pooled, noise_columns=noise_columns)  # type: ignore[no-any-return]
         return self._group.forward(self._which, canvas, timesteps, text, pooled, wanted)
 
 
