@@ -19,7 +19,7 @@ from hidream_edit.domain.picture import Picture
 from hidream_edit.engine.guidance import Velocities, guide
 from hidream_edit.engine.latents import Autoencoder, draw_noise
 from hidream_edit.engine.model.config import TransformerConfig
-from hidream_edit.engine.model.rotation import canvas_rotation, rotate
+from hidream_edit.engine.model.rotation import canvas_rotation, rotate, rotate_own
 from hidream_edit.engine.model.transformer import Transformer
 from hidream_edit.engine.sampler import SolverState, advance
 from hidream_edit.engine.schedule import make_schedule, refine_start, resolution_shift
@@ -137,6 +137,8 @@ def test_the_rotation_matches() -> None:
     assert torch.allclose(rotation.cos, turned[0], atol=1e-6)
     assert torch.allclose(rotation.sin, turned[1], atol=1e-6)
     assert torch.allclose(rotate(unit["q"], rotation), unit["q_rotated"], atol=1e-6)
+    with torch.inference_mode():
+        assert torch.allclose(rotate_own(unit["q"].clone(), rotation), unit["q_rotated"], atol=1e-6)
 
 
 def test_the_autoencoder_matches() -> None:

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hidream_edit.engine.model.products import Linear
-from hidream_edit.engine.model.rotation import Rotation, rotate
+from hidream_edit.engine.model.rotation import Rotation, rotate_own
 
 RMS_EPS = 1e-5
 
@@ -67,8 +67,9 @@ class Attention(nn.Module):
         bias: Tensor | None,
         by: Attend,
     ) -> Tensor:
-        """Rotate the tokens that have a place, attend, and join the heads: (batch, query tokens, width)."""
-        query, key = rotate(query, rotation), rotate(key, rotation)
+        """Rotate the tokens that have a place, attend, and join the heads: (batch, query tokens, width). ``query`` and
+        ``key`` are overwritten."""
+        query, key = rotate_own(query, rotation), rotate_own(key, rotation)
         mixed = by(query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2), bias)
         return mixed.transpose(1, 2).flatten(2)
 

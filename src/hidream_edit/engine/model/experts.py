@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hidream_edit.engine.model.config import feed_forward_width
-from hidream_edit.engine.model.products import Linear, product, product_times
+from hidream_edit.engine.model.products import Linear, product
 
 ROWS_AT_ONCE, ROWS_MULTIPLE = 512, 64
 
@@ -26,8 +26,7 @@ class FeedForward(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         if self.w1.by_onednn:
-            active = product(tokens, self.w1.weight, then="swish")
-            hidden = product_times(tokens, self.w3.weight, active)
+            hidden = product(tokens, self.w3.weight).mul_(product(tokens, self.w1.weight, then="swish"))
         else:
             hidden = F.silu(self.w1(tokens)) * self.w3(tokens)
         fed: Tensor = self.w2(hidden)

@@ -29,12 +29,6 @@ def product(rows: Tensor, weight: Tensor, bias: Tensor | None = None, *, then: s
     return done
 
 
-def product_times(rows: Tensor, weight: Tensor, factor: Tensor) -> Tensor:
-    """(rows · weightᵀ) ⊙ factor by oneDNN in one pass over the output."""
-    done: Tensor = torch.ops.mkldnn._linear_pointwise.binary(rows, factor, weight, None, "mul")  # noqa: SLF001
-    return done
-
-
 class Linear(nn.Linear):
     """A linear layer that can be told to use oneDNN."""
 
