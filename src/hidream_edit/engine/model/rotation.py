@@ -63,13 +63,16 @@ def rotate_own(heads: Tensor, rotation: Rotation) -> Tensor:
     """As `rotate`; where it can, in place, so ``heads`` must be the caller's own.
 
     A pair of channels is a complex number and its rotation one multiplication, which PyTorch does in one pass over the
-    pairs that turn. Gradients, other precisions and compilers want the long way.
+    pairs that turn. Gradients and compilers want the long way.
     """
-    if heads.dtype is not torch.float32 or torch.is_grad_enabled() or torch.compiler.is_compiling():
+    if torch.is_grad_enabled() or torch.compiler.is_compiling():
         return rotate(heads, rotation)
     tokens = min(len(rotation.cos), heads.shape[1])
     channels = 2 * rotation.cos.shape[1]
     turned = heads[:, :tokens, :, -channels:]
-    pairs = torch.view_as_complex(turned.view(*turned.shape[:-1], -1, 2))
+    numbers = turned.float()  # in float32 these are the heads themselves
+    pairs = torch.view_as_complex(numbers.view(*turned.shape[:-1], -1, 2))
     pairs *= torch.complex(rotation.cos[:tokens, None], rotation.sin[:tokens, None])
+    if numbers is not turned:
+        turned.copy_(numbers)
     return heads
