@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import json
 import ssl
 import sys
@@ -13,6 +14,7 @@ import httpx
 from fal_client.client import RealtimeError
 
 APP = "fal-ai/hidream-e1-full"
+faulthandler.dump_traceback_later(150, exit=True)  # before the test gives up, so that one sees where it hangs
 picture = Path(sys.argv[1])
 seen: dict[str, object] = {}
 trusted = ssl.create_default_context()  # by SSL_CERT_FILE, as the client does

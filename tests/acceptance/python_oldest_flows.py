@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import json
 import ssl
 import sys
@@ -13,6 +14,7 @@ import fal_client
 import httpx
 
 APP = "fal-ai/hidream-e1-full"
+faulthandler.dump_traceback_later(150, exit=True)  # before the test gives up, so that one sees where it hangs
 picture = Path(sys.argv[1])
 seen: dict[str, object] = {"version": version("fal-client")}
 trusted = ssl.create_default_context()

@@ -11,6 +11,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -51,6 +52,16 @@ def test_a_server_may_keep_its_weights_in_fewer_bits_and_says_so(start: Start) -
     server.wait_until_ready()
     told = server.client.post(APP, json=an_input(steps=1, instruction="make it night")).json()["quality"]
     assert (told["preset"], told["quantization"]) == ("exact", "int8")
+
+
+def test_an_idle_connection_outlives_what_clients_keep(start: Start) -> None:
+    server = start()
+    server.wait_until_ready()
+    with httpx.Client(base_url=server.url, limits=httpx.Limits(keepalive_expiry=60)) as client:
+        first = client.get("/health/live")
+        stream = first.extensions["network_stream"]
+        time.sleep(5.5)  # a little longer than httpx keeps one by default
+        assert client.get("/health/live").extensions["network_stream"] is stream
 
 
 def test_readiness_tells_loading_ready_and_draining(start: Start) -> None:

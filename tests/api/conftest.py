@@ -38,6 +38,7 @@ from hidream_edit.testing import NullEngine
 from hidream_edit.webhooks.sender import WebhookSender
 from hidream_edit.webhooks.signing import key_set, new_private_key
 from hidream_edit.wiring.dev_tls import DevTls
+from hidream_edit.wiring.serve import KEEP_ALIVE_SECONDS
 
 APP = "/fal-ai/hidream-e1-full"
 SECRET = b"secret of the tests"
@@ -98,6 +99,7 @@ class Server:
                 log_level="warning",
                 ws="websockets-sansio",
                 timeout_graceful_shutdown=2,
+                timeout_keep_alive=KEEP_ALIVE_SECONDS,
                 ssl_certfile=None if tls is None else tls.certificate,
                 ssl_keyfile=None if tls is None else tls.key,
             )

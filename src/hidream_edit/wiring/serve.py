@@ -42,6 +42,9 @@ from hidream_edit.wiring.tracing import open_tracer
 
 logger = logging.getLogger(__name__)
 
+# Longer than clients keep an idle connection (httpx, and with it the official Python client, 5 s; Node 4 s): the client
+# must be the first to close it, or it sends a request into a connection that the server is just closing.
+KEEP_ALIVE_SECONDS = 75
 WS_BYTES_MAX = 80 * 2**20
 
 
@@ -195,6 +198,7 @@ async def _serve(
         log_level="warning",
         access_log=False,
         timeout_graceful_shutdown=5,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
         ws="websockets-sansio",
         ws_max_size=WS_BYTES_MAX,
         ssl_certfile=None if tls is None else tls.certificate,
