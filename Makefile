@@ -71,8 +71,8 @@ test: setup $(STAMPS)/js $(STAMPS)/browser $(STAMPS)/fal-client-0.5.0 ## all tes
 test-install: setup ## wheel and sdist into empty environments by pip and its index, and the main jobs from there; minutes
 	$(BIN)/python -m pytest -m installs tests/package
 
-# CI's way to run all tests. Apart from `make test`, since the tracer takes as long again as the Python code under it, and
-# since a thread was seen to die under it while it started: a test that fails here and not in `make test` may be that.
+# Apart from `make test` and from CI: the tracer takes as long again as the Python code under it, and a thread was seen to
+# die under it while it started, so a test that fails here and not in `make test` may be that.
 .PHONY: coverage
 coverage: setup $(STAMPS)/js $(STAMPS)/browser $(STAMPS)/fal-client-0.5.0 ## all tests, and which lines they reach; at least 97 %
 	$(ALL_TESTS) --cov --cov-report=term:skip-covered
