@@ -217,7 +217,7 @@ def _output_schema() -> dict[str, Any]:
     properties["quality"] = {
         "type": "object",
         "description": "What was traded for time, and how many steps and branches of how many were computed anew; "
-        "only there where the quality was not exact.",
+        "only there where the quality was not exact, or where the weights are kept in fewer bits.",
     }
     return {
         "title": f"{NAME}Output",

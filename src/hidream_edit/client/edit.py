@@ -21,7 +21,7 @@ class Edit:
     """The edited pictures and what they were made with; picture k has ``seed`` + k.
 
     ``source`` is the picture before, where the client has it; ``files`` holds the very bytes that the server made.
-    ``quality`` says what was traded for time, in numbers; None where everything was computed.
+    ``quality`` says what was traded for time or memory, in numbers; None where nothing was.
     """
 
     images: tuple[Image.Image, ...] = field(repr=False)
