@@ -259,7 +259,7 @@ def test_an_adapter_is_merged_before_weights_are_packed(
     stem = adapted_weight(down).removesuffix(".weight")
     plain = adapted_engine._loaded.refine_transformer
     assert plain is not None
-    base = plain.state_dict()[f"{stem}.weight"]
+    base = plain.state_dict()[f"{stem}.weight"].float()  # kept as its file has it
     merged = merge(base, pieces[down], pieces[down.replace(DOWN, UP)])
     for transformer, weight in ((engine._loaded.edit_transformer, merged), (refine, base)):
         wanted = packed(weight, kept_as(stem, weight.shape[1], kept))

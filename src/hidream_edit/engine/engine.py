@@ -31,6 +31,7 @@ from hidream_edit.engine.library_parts import Progress
 from hidream_edit.engine.loading import LoadedModel, load_model
 from hidream_edit.engine.measures import measures_for, possible_measures, recorder_for
 from hidream_edit.engine.memory.activations import STAGES_KEPT, TEXTS_KEPT
+from hidream_edit.engine.memory.host_heap import give_back_before_decoding
 from hidream_edit.engine.memory.plan import AUTO, Arrangement, MemoryPlan
 from hidream_edit.engine.model.denoiser import Denoiser
 from hidream_edit.engine.model.measures import Measures
@@ -325,6 +326,7 @@ class Engine:
             solver = advance(solver, velocity, state.step, schedule)
         state = replace(state, step=state.step + 1, solver=solver, shortcuts=shortcuts)
         if state.image_is_finished:
+            give_back_before_decoding(self.plan)
             with self._exact():
                 canvas = rgb_of(self._loaded.autoencoder.decode(state.solver.latents))
             state = replace(state, canvases=(*state.canvases, canvas))

@@ -16,6 +16,7 @@ from hidream_edit.engine.devices import HEADROOM_BYTES, check_memory, free_bytes
 from hidream_edit.engine.folders import ModelFolder, find_folder
 from hidream_edit.engine.latents import Autoencoder
 from hidream_edit.engine.library_parts import Progress, build, encoder_reader, load_tokenizers
+from hidream_edit.engine.memory.host_heap import give_back
 from hidream_edit.engine.memory.placing import placed_encoder, stream_blocks
 from hidream_edit.engine.memory.plan import (
     HOST_RESERVE_BYTES,
@@ -70,7 +71,7 @@ def load_model(
     """
     progress("checking the files")
     found = check_model(source)
-    sizes_of = partial(sizes_of_model, found, dtype, grouped=measures.grouped)
+    sizes_of = partial(sizes_of_model, found, dtype, measures=measures)
     plan = _planned(sizes_of, quantization, device, memory)
     if plan.streamed:
         measures = measures.without("ahead")  # it asks blocks for their weights out of turn
@@ -90,6 +91,7 @@ def load_model(
     stream_blocks([edit] if refine is None else [edit, refine], plan, device)
     if measures.channels_last:
         model.to(memory_format=torch.channels_last)
+    give_back()  # what weights were while they were read
     autoencoder = Autoencoder.of(model)
     working_size = found.config.max_resolution[0] * autoencoder.factor
     if plan.arrangement.tiled:
@@ -122,12 +124,13 @@ def load_transformers(
     """
     folder = ModelFolder(find_folder(source.model))
     found = check_transformers(source, folder)
-    sizes_of = partial(sizes_of_transformers, folder.path.name, found, dtype, grouped=measures.grouped)
+    sizes_of = partial(sizes_of_transformers, folder.path.name, found, dtype, measures=measures)
     plan = _planned(sizes_of, quantization, device, memory)
     options = LoadOptions(device, dtype, measures, quantization, progress)
     edit, refine = load_stages(found, source.refine_patch_embedder, plan, options)
     transformers = [edit] if refine is None else [edit, refine]
     stream_blocks(transformers, plan, device)
+    give_back()
     return transformers
 
 
@@ -142,7 +145,9 @@ def plan_model(
     found = check_model(source)
 
     def sizes_of(kept: Quantization) -> ModelSizes:
-        return sizes_of_model(found, dtype, kept, grouped=kept is Quantization.NONE)
+        is_plain = kept is Quantization.NONE
+        together = Measures(fused=is_plain, grouped=is_plain, as_stored=is_plain)
+        return sizes_of_model(found, dtype, kept, measures=together)
 
     return choose_in(quantization, room, sizes_of)
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import prod
 from pathlib import Path
 
 import torch
 
 from hidream_edit.domain.quantization import Quantization
 from hidream_edit.engine.adapter import adapted_weight
+from hidream_edit.engine.as_stored import kept_as_stored, widening_bytes
 from hidream_edit.engine.checked_model import CheckedModel, CheckedTransformers, Component
 from hidream_edit.engine.folders import read_json
 from hidream_edit.engine.memory.activations import TextSizes, text_bytes
@@ -22,12 +24,15 @@ from hidream_edit.engine.memory.sizes import (
     needs_of_steps,
     part_of,
 )
+from hidream_edit.engine.model.measures import Measures
 from hidream_edit.engine.safetensors_files import TensorHeader
 from hidream_edit.engine.text_encoders import TEXT_ROWS
 
 
-def sizes_of_model(found: CheckedModel, dtype: torch.dtype, quantization: Quantization, *, grouped: bool) -> ModelSizes:
-    """Everything that has to find room; ``grouped``: all experts work at once."""
+def sizes_of_model(
+    found: CheckedModel, dtype: torch.dtype, quantization: Quantization, *, measures: Measures
+) -> ModelSizes:
+    """Everything that has to find room, computed with in ``dtype``."""
     item = dtype.itemsize
     config = read_json(found.autoencoder.folder / "config.json")
     widths = config.get("block_out_channels") or config["decoder_block_out_channels"]
@@ -39,15 +44,15 @@ def sizes_of_model(found: CheckedModel, dtype: torch.dtype, quantization: Quanti
         item=item,
     )
     encoders = tuple(_encoder(part, quantization, item) for part in found.encoders)
-    return _sizes(found.card.name, found, encoders, autoencoder, quantization, item, grouped=grouped)
+    return _sizes(found.card.name, found, encoders, autoencoder, quantization, dtype, measures)
 
 
 def sizes_of_transformers(
-    name: str, found: CheckedTransformers, dtype: torch.dtype, quantization: Quantization, *, grouped: bool
+    name: str, found: CheckedTransformers, dtype: torch.dtype, quantization: Quantization, *, measures: Measures
 ) -> ModelSizes:
     """The same for a process that has no other parts; it keeps no embeddings either."""
     nothing = AutoencoderNeeds(0, 0, 0, 0, 0)
-    return _sizes(name, found, (), nothing, quantization, dtype.itemsize, grouped=grouped)
+    return _sizes(name, found, (), nothing, quantization, dtype, measures)
 
 
 def _sizes(
@@ -56,20 +61,22 @@ def _sizes(
     encoders: tuple[Encoder, ...],
     autoencoder: AutoencoderNeeds,
     quantization: Quantization,
-    item: int,
-    *,
-    grouped: bool,
+    dtype: torch.dtype,
+    measures: Measures,
 ) -> ModelSizes:
-    shapes = found.shapes
+    shapes, item = found.shapes, dtype.itemsize
+    stored = kept_as_stored(found, dtype, measures)
     packing = Packing(quantization, packed_in_transformer(shapes), item)
+    needed = {one: packing.bytes_of(one, shape) for one, shape in shapes.items()}
+    refining = needed | {one: prod(shapes[one]) * narrow.itemsize for one, narrow in stored.items()}
     layers = max(found.config.llama_layers) + 1
-    step, texts, cached = needs_of_steps(found.config, llama_layers=layers, item=item, grouped=grouped)
+    step, texts, cached = needs_of_steps(found.config, llama_layers=layers, item=item, grouped=measures.grouped)
     return ModelSizes(
         name,
         encoders,
-        tuple(_transformer_parts(found, {one: packing.bytes_of(one, shape) for one, shape in shapes.items()})),
+        tuple(_transformer_parts(found, needed, refining)),
         autoencoder,
-        step + packing.unpacking(shapes),
+        step + packing.unpacking(shapes) + widening_bytes(stored, shapes, measures, item=item),
         texts,
         cached if encoders else 0,
         quantization,
@@ -86,14 +93,16 @@ def _encoder(part: Component, quantization: Quantization, item: int) -> Encoder:
     )
 
 
-def _transformer_parts(found: CheckedTransformers, needed: Mapping[str, int]) -> list[Part]:
+def _transformer_parts(
+    found: CheckedTransformers, needed: Mapping[str, int], refining: Mapping[str, int]
+) -> list[Part]:
     parts = [part_of("transformer", needed)]
     if found.base is not None:
-        parts.append(part_of("transformer of the refine stage", needed))
+        parts.append(part_of("transformer of the refine stage", refining))
     elif found.adapter is not None:
         # The refine stage shares what the adapter leaves alone, as long as it is on the device.
         adapted = frozenset(adapted_weight(name) for name in found.adapter)
-        parts.append(part_of("transformer of the refine stage", needed, own=adapted))
+        parts.append(part_of("transformer of the refine stage", refining, own=adapted))
     return parts
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from hidream_edit.domain.quantization import Quantization
 from hidream_edit.engine.adapter import DOWN, REPLACED, UP, adapted_weight, merge
+from hidream_edit.engine.as_stored import kept_as_stored
 from hidream_edit.engine.checked_model import CheckedTransformers, PatchEmbedderOf, blueprint, shapes_of
 from hidream_edit.engine.memory.placing import streamed_names
 from hidream_edit.engine.memory.plan import MemoryPlan
@@ -42,6 +43,7 @@ def load_stages(
     "As shipped" the refine stage runs the base model with the patch embedder of E1 (model.md 11.1).
     """
     weights, adapter = _Weights(found, plan, options), found.adapter
+    stored = kept_as_stored(found, options.dtype, options.measures)
     edit: dict[str, Tensor] = {}
     refine: dict[str, Tensor] = {}
     if adapter is None:
@@ -53,7 +55,7 @@ def load_stages(
         for name, weight in weights.read(found.headers):
             plain = weights.kept(name, weight)
             if found.base is None:
-                refine |= plain
+                refine |= {name: weight.to(stored[name])} if name in stored else plain
             if name in REPLACED:
                 edit[name] = pieces[name].to(options.dtype)
             elif name in adapted:
@@ -65,7 +67,7 @@ def load_stages(
                 edit |= plain
     if found.base is not None:
         for name, weight in weights.read(found.base):
-            refine |= weights.kept(name, weight)
+            refine |= {name: weight.to(stored[name])} if name in stored else weights.kept(name, weight)
     config, measures, quantization = found.config, options.measures, options.quantization
     if not refine:
         return assembled(config, measures, edit, quantization), None

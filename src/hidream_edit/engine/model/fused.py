@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from hidream_edit.engine.model.attention import Attention
 from hidream_edit.engine.model.experts import FeedForward
+from hidream_edit.engine.model.products import multiply
 
 # Where fewer of the queries are wanted, leaving out the others saves more than one product for all three does.
 SHARE_OF_QUERIES_MIN = 0.9
@@ -28,7 +29,7 @@ class FusedFeedForward(nn.Module):
         self.w2 = frozen(plain.w2.weight)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        return F.linear(gated(F.linear(tokens, self.w13)), self.w2)
+        return multiply(gated(multiply(tokens, self.w13)), self.w2)
 
 
 class FusedAttention(Attention):
@@ -52,10 +53,10 @@ class FusedAttention(Attention):
         weight, bias = self.get_parameter("qkv_weight" + suffix), self.get_parameter("qkv_bias" + suffix)
         width, rows = weight.shape[1], tokens.shape[1]
         if wanted is None or wanted >= SHARE_OF_QUERIES_MIN * rows:
-            query, key, value = F.linear(tokens, weight, bias).chunk(3, dim=-1)
+            query, key, value = multiply(tokens, weight, bias).chunk(3, dim=-1)
             return self._normed(query[:, :wanted], key, value, suffix)
-        query = F.linear(tokens[:, :wanted], weight[:width], bias[:width])
-        key, value = F.linear(tokens, weight[width:], bias[width:]).chunk(2, dim=-1)
+        query = multiply(tokens[:, :wanted], weight[:width], bias[:width])
+        key, value = multiply(tokens, weight[width:], bias[width:]).chunk(2, dim=-1)
         return self._normed(query, key, value, suffix)
 
 

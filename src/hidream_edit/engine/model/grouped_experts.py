@@ -39,11 +39,16 @@ class GroupedExperts(nn.Module):
         counts = torch.zeros(len(self.w2), dtype=torch.int32, device=flat.device)
         counts = counts.scatter_add(0, expert_of_slot, torch.ones_like(expert_of_slot, dtype=torch.int32))
         ends = counts.cumsum(0, dtype=torch.int32)
-        hidden = gated(F.grouped_mm(flat.index_select(0, slots // active), self.w13.transpose(1, 2), offs=ends))
-        fed = F.grouped_mm(hidden, self.w2.transpose(1, 2), offs=ends)
+        hidden = gated(_grouped(flat.index_select(0, slots // active), self.w13, ends))
+        fed = _grouped(hidden, self.w2, ends)
         # Back in the order of the tokens, so that the sum over a token's experts has one order.
         places = torch.empty_like(slots).scatter_(0, slots, torch.arange(len(slots), device=slots.device))
         by_token = fed.index_select(0, places).view(*chosen.shape, -1)
         routed = (by_token * probabilities[..., None]).sum(dim=1)
         mixed: Tensor = routed.view_as(tokens) + self.shared_experts(tokens)
         return mixed
+
+
+def _grouped(rows: Tensor, weights: Tensor, ends: Tensor) -> Tensor:
+    """The rows up to each of ``ends`` times the weight of that expert (outputs, inputs), widened as in `multiply`."""
+    return F.grouped_mm(rows, weights.to(rows.dtype).transpose(1, 2), offs=ends)

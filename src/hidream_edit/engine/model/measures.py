@@ -25,6 +25,7 @@ class Measures:
     recorded: bool = False  # forwards recorded as CUDA graphs: thousands of launches become one (recorded.py)
     channels_last: bool = False  # the autoencoder's convolutions with channels innermost
     onednn: bool = False  # on a CPU, products and attention by oneDNN, in float32 or bfloat16
+    as_stored: bool = False  # weights that only the refine stage reads stay as narrow as their file (as_stored.py)
 
     @classmethod
     def names(cls) -> tuple[str, ...]:
