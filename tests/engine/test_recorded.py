@@ -20,6 +20,7 @@ from hidream_edit.domain.picture import Picture
 from hidream_edit.domain.quality import Quality
 from hidream_edit.engine import measures as measures_module
 from hidream_edit.engine.engine import Engine
+from hidream_edit.engine.engine_parts import EngineParts
 from hidream_edit.engine.measures import check_recorded, has_room_to_record, measures_for
 from hidream_edit.engine.memory.plan import Arrangement, Place
 from hidream_edit.engine.memory.sizes import REAL_CONFIG, real_sizes
@@ -52,7 +53,7 @@ class Pair:
     def __init__(self, plain: Engine) -> None:
         self.recorder = TapeRecorder()
         self.plain = plain
-        self.recorded = Engine(plain._loaded, device=CPU, dtype=torch.float32, recorder=self.recorder)
+        self.recorded = Engine(EngineParts.of(plain._loaded, CPU, torch.float32).recorded(self.recorder))
 
     def assert_same(self, picture: Picture, **fields: object) -> None:
         ours, theirs = (edited(engine, picture, **fields) for engine in (self.recorded, self.plain))
@@ -456,8 +457,9 @@ def test_an_edit_that_is_recorded_on_a_gpu_is_the_plain_one(tiny_folder: Path, t
         Engine.load(tiny_folder, adapter=tiny_adapter, device="cuda", dtype="bfloat16", measures=measures)
         for measures in (ON_A_GPU.without("recorded"), ON_A_GPU)
     )
-    assert isinstance(recorded._edit_transformer, RecordedTransformer)
-    recorded._edit_transformer._recordings._count_max = 3  # so that some are dropped on the way
+    denoiser = recorded._stages._denoisers.edit
+    assert isinstance(denoiser, RecordedTransformer)
+    denoiser._recordings._count_max = 3  # so that some are dropped on the way
     for number, size in enumerate([(64, 64), (48, 64), (32, 64), (64, 64), (64, 48)]):
         picture = random_picture(*size, seed=number)
         fields = {"fit": Fit.NATIVE, "refine_strength": 0.5, "num_inference_steps": 4, "seed": number}

@@ -102,7 +102,7 @@ def test_the_real_autoencoder_on_a_device_without_memory_is_covered(side: int) -
 def alive_in_an_edit(engine: Engine, side: int, edit: EditInput) -> dict[str, int]:
     """Bytes of tensors made in each phase, without the weights that were there before."""
     with LiveBytes() as words:
-        engine._embeddings("Editing Instruction: make it night. Target Image Description: ")
+        engine._reader.embeddings("Editing Instruction: make it night. Target Image Description: ")
     with LiveBytes() as source:
         state = engine.begin(random_picture(side, side), engine.settle(edit))
     with LiveBytes() as denoising:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
@@ -34,6 +34,13 @@ class Denoiser(Protocol):
         noise_columns: int | None = None,
         modulations: Modulations | None = None,
     ) -> Tensor: ...
+
+
+class Denoisers(NamedTuple):
+    """What the stages of a model call."""
+
+    edit: Denoiser
+    refine: Denoiser | None  # None: it has no refine stage
 
 
 class Around:

@@ -20,7 +20,7 @@ from hidream_edit.domain.quantization import Quantization
 from hidream_edit.engine.checked_model import ModelSource
 from hidream_edit.engine.devices import choose_device
 from hidream_edit.engine.memory.activations import STAGES_KEPT
-from hidream_edit.engine.model.denoiser import Around
+from hidream_edit.engine.model.denoiser import Around, Denoisers
 from hidream_edit.engine.model.measures import Measures
 from hidream_edit.engine.model.transformer import Modulations, TextTokens, Transformer
 from hidream_edit.engine.parallel import mesh
@@ -96,16 +96,14 @@ class Group:
             )  # fmt: skip
             child.start(assignment.as_json())
 
-    def connected(
-        self, edit: Transformer, refine: Transformer | None
-    ) -> tuple[GroupTransformer, GroupTransformer | None]:
+    def connected(self, edit: Transformer, refine: Transformer | None) -> Denoisers:
         """Wait until all ranks have loaded, and connect them; the transformers of both stages, on all ranks.
 
         Raises:
             GroupLost: a rank could not.
         """
         self._join([edit] if refine is None else [edit, refine])
-        return GroupTransformer(self, 0, edit), None if refine is None else GroupTransformer(self, 1, refine)
+        return Denoisers(GroupTransformer(self, 0, edit), None if refine is None else GroupTransformer(self, 1, refine))
 
     def _join(self, transformers: Sequence[Transformer]) -> None:
         heads = transformers[0].config.num_attention_heads
