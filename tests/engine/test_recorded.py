@@ -6,6 +6,7 @@ import contextlib
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -24,6 +25,7 @@ from hidream_edit.engine.engine_parts import EngineParts
 from hidream_edit.engine.measures import check_recorded, has_room_to_record, measures_for
 from hidream_edit.engine.memory.plan import Arrangement, Place
 from hidream_edit.engine.memory.sizes import REAL_CONFIG, real_sizes
+from hidream_edit.engine.model.denoiser import Denoiser
 from hidream_edit.engine.model.measures import PLAIN, Measures
 from hidream_edit.engine.model.rebuilding import rebuild
 from hidream_edit.engine.model.recorded import (
@@ -32,7 +34,7 @@ from hidream_edit.engine.model.recorded import (
     RecordedTransformer,
     Recordings,
 )
-from hidream_edit.engine.model.transformer import CanvasTooLarge, Geometry, TextTokens, Transformer
+from hidream_edit.engine.model.transformer import CanvasTooLarge, ForwardInputs, Geometry, TextTokens, Transformer
 from hidream_edit.engine.quality.presets import TRADES, Trades
 from hidream_edit.engine.recent import Recent
 from hidream_edit.engine.state import EditState
@@ -95,8 +97,8 @@ class Asked:
         self.text: TextTokens = transformer.project_text(t5, llama)
         self.pooled = torch.randn(branches, config.text_emb_dim, generator=draw)
 
-    def of(self, transformer: Callable[..., Tensor], **options: object) -> Tensor:
-        return transformer(self.canvas, self.timesteps, self.text, self.pooled, **options)
+    def of(self, transformer: Denoiser, **options: Any) -> Tensor:
+        return transformer(ForwardInputs(self.canvas, self.timesteps, self.text, self.pooled, **options))
 
 
 # Whole edits
@@ -360,11 +362,13 @@ def test_what_a_recording_of_the_real_size_holds_is_covered(monkeypatch: pytest.
         )
         with LiveBytes() as alive:
             transformer(
-                torch.empty(3, 16, 96, 192, **half),
-                torch.empty(3, device="meta"),
-                text,
-                torch.empty(3, 2048, **half),
-                noise_columns=96,
+                ForwardInputs(
+                    torch.empty(3, 16, 96, 192, **half),
+                    torch.empty(3, device="meta"),
+                    text,
+                    torch.empty(3, 2048, **half),
+                    noise_columns=96,
+                )
             )
     sizes = real_sizes()
     assert 0.9 * sizes.step < alive.peak <= sizes.step

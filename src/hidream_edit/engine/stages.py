@@ -22,7 +22,7 @@ from hidream_edit.engine.guidance import (
 )
 from hidream_edit.engine.memory.activations import STAGES_KEPT
 from hidream_edit.engine.model.denoiser import Denoiser, Denoisers
-from hidream_edit.engine.model.transformer import Modulations, TextTokens
+from hidream_edit.engine.model.transformer import ForwardInputs, Modulations, TextTokens
 from hidream_edit.engine.prompt_reader import PromptReader
 from hidream_edit.engine.prompts import Prompts
 from hidream_edit.engine.recent import Recent
@@ -63,14 +63,9 @@ class Stage:
         for batch in self.batches:
             canvas = self._canvas(batch.branches, latents, source_latents)
             timesteps = torch.full((len(batch.branches),), timestep, device=latents.device)
-            output = self.transformer(
-                canvas,
-                timesteps,
-                batch.text,
-                batch.pooled,
-                noise_columns=latents.shape[-1],
-                modulations=None if batch.modulations is None else batch.modulations[timestep],
-            )
+            modulations = None if batch.modulations is None else batch.modulations[timestep]
+            inputs = ForwardInputs(canvas, timesteps, batch.text, batch.pooled, latents.shape[-1], modulations)
+            output = self.transformer(inputs)
             velocities |= zip(batch.branches, (-output).tensor_split(len(batch.branches)), strict=True)
         return velocities
 

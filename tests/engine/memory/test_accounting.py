@@ -18,7 +18,7 @@ from hidream_edit.engine.memory.packing import kept_as
 from hidream_edit.engine.memory.plan import Arrangement, MemoryPlan, Place
 from hidream_edit.engine.memory.sizes import REAL_CONFIG, real_sizes
 from hidream_edit.engine.model import attention
-from hidream_edit.engine.model.transformer import Transformer
+from hidream_edit.engine.model.transformer import ForwardInputs, Transformer
 from hidream_edit.engine.quality.quantized import packed, unpacked
 
 BRANCHES, ROWS = 3, 128
@@ -50,10 +50,12 @@ def test_a_step_of_the_real_size_on_a_device_without_memory_is_covered(
         )
         with LiveBytes() as alive:
             transformer(
-                torch.empty(BRANCHES, 16, 96, 192, **HALF),
-                torch.empty(BRANCHES, device="meta"),
-                text,
-                torch.empty(BRANCHES, 2048, **HALF),
+                ForwardInputs(
+                    torch.empty(BRANCHES, 16, 96, 192, **HALF),
+                    torch.empty(BRANCHES, device="meta"),
+                    text,
+                    torch.empty(BRANCHES, 2048, **HALF),
+                )
             )
     covered = real_sizes(grouped=False).step
     assert at_least * covered < alive.peak <= covered

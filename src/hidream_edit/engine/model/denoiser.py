@@ -8,7 +8,7 @@ from torch import Tensor
 
 from hidream_edit.engine.model.config import TransformerConfig
 from hidream_edit.engine.model.measures import Measures
-from hidream_edit.engine.model.transformer import Modulations, TextTokens, Transformer
+from hidream_edit.engine.model.transformer import ForwardInputs, Modulations, TextTokens, Transformer
 
 
 class Denoiser(Protocol):
@@ -24,16 +24,7 @@ class Denoiser(Protocol):
 
     def modulations(self, timesteps: Tensor, pooled: Tensor) -> Modulations: ...
 
-    def __call__(
-        self,
-        canvas: Tensor,
-        timesteps: Tensor,
-        text: TextTokens,
-        pooled: Tensor,
-        *,
-        noise_columns: int | None = None,
-        modulations: Modulations | None = None,
-    ) -> Tensor: ...
+    def __call__(self, inputs: ForwardInputs, /) -> Tensor: ...
 
 
 class Denoisers(NamedTuple):
