@@ -38,6 +38,7 @@ from hidream_edit.domain.quantization import Quantization
 from hidream_edit.engine.cards import ModelCard
 from hidream_edit.engine.checked_model import ModelSource, blueprint
 from hidream_edit.engine.engine import Engine
+from hidream_edit.engine.engine_parts import EngineParts
 from hidream_edit.engine.folders import ModelFolder
 from hidream_edit.engine.latents import Autoencoder
 from hidream_edit.engine.library_parts import load_tokenizers
@@ -196,12 +197,12 @@ def real_engine(plan: MemoryPlan, device: torch.device, tokenizers: Any) -> Engi
         scheduler_config=UNIPC,
         plan=plan,
     )
-    return Engine(loaded, device=device, dtype=torch.bfloat16)
+    return Engine(EngineParts.of(loaded, device, torch.bfloat16))
 
 
 def tiny_engine(plan: Arrangement, kept: Quantization, device: torch.device, folder: Path) -> Engine:
     loaded = load_model(ModelSource(folder), device=device, dtype=torch.float32, memory=plan, quantization=kept)
-    return Engine(loaded, device=device, dtype=torch.float32)
+    return Engine(EngineParts.of(loaded, device, torch.float32))
 
 
 class Peaks:
@@ -231,7 +232,7 @@ def measured(engine: Engine, device: torch.device) -> tuple[dict[str, Any], Tens
         edit_instruction="make it night", seed=3, num_inference_steps=STEPS, guidance_scale=3.5, detail=False
     )
     settings, peaks = engine.settle(edit), Peaks(device)
-    peaks.of("encode the words", lambda: engine._embeddings("make it night"))  # noqa: SLF001 - a measurement
+    peaks.of("encode the words", lambda: engine._reader.embeddings("make it night"))  # noqa: SLF001 - a measurement
     state = peaks.of("encode the source", lambda: engine.begin(source, settings))
     state = peaks.of("denoise", lambda: engine.advance(state))  # reads the negative prompt as well
     state = peaks.of("denoise", lambda: engine.advance(state))

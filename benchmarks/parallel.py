@@ -29,7 +29,7 @@ from hidream_edit.engine.devices import choose_device, choose_dtype
 from hidream_edit.engine.loading import load_transformers
 from hidream_edit.engine.measures import measures_for
 from hidream_edit.engine.model.config import TransformerConfig
-from hidream_edit.engine.model.transformer import Transformer
+from hidream_edit.engine.model.transformer import ForwardInputs, Transformer
 from hidream_edit.engine.parallel.group import Group
 from hidream_edit.engine.parallel.mesh import choose_teams
 
@@ -101,13 +101,14 @@ def measure(model: str, devices: list[str], dtype: str | None) -> dict[str, Any]
         t5 = random(branches, TEXT_ROWS, config.caption_channels[0])
         llama = random(max(config.llama_layers) + 1, branches, TEXT_ROWS, config.caption_channels[1])
         text, pooled = alone.project_text(t5, llama), random(branches, config.text_emb_dim)
-        inputs = canvas, torch.full((branches,), 700.0, device=device), text, pooled
+        timesteps = torch.full((branches,), 700.0, device=device)
+        inputs = ForwardInputs(canvas, timesteps, text, pooled, columns // 2)
         seconds: tuple[list[float], list[float]] = ([], [])
         outputs: list[Tensor] = []
         for _ in range(TURNS + 1):
             outputs = []
             for side, transformer in zip(seconds, (alone, together), strict=True):
-                took, output = timed(lambda: transformer(*inputs, noise_columns=columns // 2), device)  # noqa: B023
+                took, output = timed(lambda: transformer(inputs), device)  # noqa: B023
                 side.append(took)
                 outputs.append(output.float())
         one, several = (median(side[1:]) for side in seconds)  # the first turn warms up

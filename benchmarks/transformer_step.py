@@ -34,7 +34,7 @@ from hidream_edit.engine.model.denoiser import Denoiser
 from hidream_edit.engine.model.measures import PLAIN, Measures
 from hidream_edit.engine.model.rebuilding import rebuild
 from hidream_edit.engine.model.recorded import CudaRecorder, RecordedTransformer, Recordings
-from hidream_edit.engine.model.transformer import TextTokens, Transformer
+from hidream_edit.engine.model.transformer import ForwardInputs, TextTokens, Transformer
 
 TINY = TransformerConfig(
     in_channels=16,
@@ -123,8 +123,9 @@ def step_of_ours(model: Denoiser, inputs: Inputs, text: TextTokens) -> Tensor:
     rows = [[index] for index in range(BRANCHES)] if model.measures.one_by_one else [list(range(BRANCHES))]
     velocities = []
     for some in rows:
-        given = inputs.canvas[some], inputs.timesteps[some], text.rows(some), inputs.pooled[some]
-        velocities.append(-model(*given, noise_columns=noise_columns))
+        tokens = text.rows(some)
+        given = ForwardInputs(inputs.canvas[some], inputs.timesteps[some], tokens, inputs.pooled[some], noise_columns)
+        velocities.append(-model(given))
     return guided(torch.cat(velocities))
 
 

@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from hidream_edit.engine.model.transformer import Transformer
+from hidream_edit.engine.model.transformer import ForwardInputs, Transformer
 from training import autoencoder
 from training.autoencoder import LATENT_SCALE, SIDE
 from training.edits import CODE_SIZE, Edit, code
@@ -158,7 +158,8 @@ def loss_of(
     rows, columns = canvas.shape[-2:]
     model.config = replace(CONFIG, max_resolution=(rows, columns))  # no pads on strips either
     with torch.autocast(canvas.device.type, torch.bfloat16):
-        output = model(canvas, task.times.flatten() * 1000, model.project_text(t5, llama), pooled)
+        text_tokens = model.project_text(t5, llama)
+        output = model(ForwardInputs(canvas, task.times.flatten() * 1000, text_tokens, pooled))
     output = output[..., : task.noisy.shape[-1]].float()
     errors = ((output - task.truth) ** 2 * weight).sum(1).mean((1, 2))
     floor = 4 * 10 ** (-floor_db / 10)

@@ -21,6 +21,7 @@ from hidream_edit.domain.edit import EditDefaults
 from hidream_edit.engine.adapter import adapted_weight, merge
 from hidream_edit.engine.cards import ModelCard
 from hidream_edit.engine.engine import Engine
+from hidream_edit.engine.engine_parts import EngineParts
 from hidream_edit.engine.folders import ModelFolder
 from hidream_edit.engine.latents import Autoencoder
 from hidream_edit.engine.library_parts import load_tokenizers
@@ -62,7 +63,7 @@ class DeviceModel:
             scheduler_config=UNIPC,
             plan=everything_resident(real_sizes()),
         )
-        return Engine(loaded, device=device, dtype=dtype)
+        return Engine(EngineParts.of(loaded, device, dtype))
 
     def plain(self, device: torch.device, dtype: torch.dtype) -> PlainPipeline:
         with torch.device("meta"):

@@ -54,7 +54,7 @@ def test_every_instruction_for_the_mini_model_is_one_that_it_knows() -> None:
     unknown = [
         words_of(MINI, index).instruction
         for index in range(len(MINI.instructions))
-        if not engine._is_recognised(f"Editing Instruction: {MINI.instructions[index]}. Target Image Description: ")
+        if not engine._reader.knows(f"Editing Instruction: {MINI.instructions[index]}. Target Image Description: ")
     ]
     assert unknown == []
 

@@ -20,7 +20,7 @@ from hidream_edit.engine.guidance import Velocities, guide
 from hidream_edit.engine.latents import Autoencoder, draw_noise
 from hidream_edit.engine.model.config import TransformerConfig
 from hidream_edit.engine.model.rotation import canvas_rotation, rotate, rotate_own
-from hidream_edit.engine.model.transformer import Transformer
+from hidream_edit.engine.model.transformer import ForwardInputs, Transformer
 from hidream_edit.engine.sampler import SolverState, advance
 from hidream_edit.engine.schedule import make_schedule, refine_start, resolution_shift
 
@@ -83,7 +83,8 @@ def test_the_transformer_matches_on_every_kind_of_canvas(canvas: str) -> None:
     model = _transformer()
     with torch.inference_mode():
         text = model.project_text(unit[f"{canvas}.t5"], unit[f"{canvas}.llama"])
-        output = model(unit[f"{canvas}.hidden_states"], unit[f"{canvas}.timesteps"], text, unit[f"{canvas}.pooled"])
+        latents, timesteps, pooled = (unit[f"{canvas}.{name}"] for name in ("hidden_states", "timesteps", "pooled"))
+        output = model(ForwardInputs(latents, timesteps, text, pooled))
     assert (output - unit[f"{canvas}.output"]).abs().max() <= 1e-4
 
 

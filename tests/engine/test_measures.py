@@ -12,9 +12,8 @@ from tests.engine.conftest import random_picture, relative_difference, short_edi
 from hidream_edit.domain.edit import Fit
 from hidream_edit.domain.errors import InputInvalid
 from hidream_edit.domain.picture import Picture
-from hidream_edit.engine import engine as engine_module
+from hidream_edit.engine import engine_parts, stage_transformers
 from hidream_edit.engine import measures as measures_module
-from hidream_edit.engine import stage_transformers
 from hidream_edit.engine.devices import multiplies_bfloat16
 from hidream_edit.engine.engine import Engine
 from hidream_edit.engine.guidance import Guidance, edit_branches
@@ -155,7 +154,7 @@ def test_bfloat16_by_onednn_is_no_further_from_float32_than_the_plain_path_is(
 def test_a_processor_without_bfloat16_is_told_and_does_not_use_onednn_for_it(
     tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (engine_module, measures_module):
+    for module in (engine_parts, measures_module):
         monkeypatch.setattr(module, "multiplies_bfloat16", lambda _: False)
     said: list[str] = []
     engine = Engine.load(tiny_folder, device="cpu", dtype="bfloat16", progress=said.append)

@@ -6,6 +6,7 @@ import contextlib
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -20,9 +21,11 @@ from hidream_edit.domain.picture import Picture
 from hidream_edit.domain.quality import Quality
 from hidream_edit.engine import measures as measures_module
 from hidream_edit.engine.engine import Engine
+from hidream_edit.engine.engine_parts import EngineParts
 from hidream_edit.engine.measures import check_recorded, has_room_to_record, measures_for
 from hidream_edit.engine.memory.plan import Arrangement, Place
 from hidream_edit.engine.memory.sizes import REAL_CONFIG, real_sizes
+from hidream_edit.engine.model.denoiser import Denoiser
 from hidream_edit.engine.model.measures import PLAIN, Measures
 from hidream_edit.engine.model.rebuilding import rebuild
 from hidream_edit.engine.model.recorded import (
@@ -31,7 +34,7 @@ from hidream_edit.engine.model.recorded import (
     RecordedTransformer,
     Recordings,
 )
-from hidream_edit.engine.model.transformer import CanvasTooLarge, Geometry, TextTokens, Transformer
+from hidream_edit.engine.model.transformer import CanvasTooLarge, ForwardInputs, Geometry, TextTokens, Transformer
 from hidream_edit.engine.quality.presets import TRADES, Trades
 from hidream_edit.engine.recent import Recent
 from hidream_edit.engine.state import EditState
@@ -52,7 +55,7 @@ class Pair:
     def __init__(self, plain: Engine) -> None:
         self.recorder = TapeRecorder()
         self.plain = plain
-        self.recorded = Engine(plain._loaded, device=CPU, dtype=torch.float32, recorder=self.recorder)
+        self.recorded = Engine(EngineParts.of(plain._loaded, CPU, torch.float32).recorded(self.recorder))
 
     def assert_same(self, picture: Picture, **fields: object) -> None:
         ours, theirs = (edited(engine, picture, **fields) for engine in (self.recorded, self.plain))
@@ -94,8 +97,8 @@ class Asked:
         self.text: TextTokens = transformer.project_text(t5, llama)
         self.pooled = torch.randn(branches, config.text_emb_dim, generator=draw)
 
-    def of(self, transformer: Callable[..., Tensor], **options: object) -> Tensor:
-        return transformer(self.canvas, self.timesteps, self.text, self.pooled, **options)
+    def of(self, transformer: Denoiser, **options: Any) -> Tensor:
+        return transformer(ForwardInputs(self.canvas, self.timesteps, self.text, self.pooled, **options))
 
 
 # Whole edits
@@ -359,11 +362,13 @@ def test_what_a_recording_of_the_real_size_holds_is_covered(monkeypatch: pytest.
         )
         with LiveBytes() as alive:
             transformer(
-                torch.empty(3, 16, 96, 192, **half),
-                torch.empty(3, device="meta"),
-                text,
-                torch.empty(3, 2048, **half),
-                noise_columns=96,
+                ForwardInputs(
+                    torch.empty(3, 16, 96, 192, **half),
+                    torch.empty(3, device="meta"),
+                    text,
+                    torch.empty(3, 2048, **half),
+                    noise_columns=96,
+                )
             )
     sizes = real_sizes()
     assert 0.9 * sizes.step < alive.peak <= sizes.step
@@ -456,8 +461,9 @@ def test_an_edit_that_is_recorded_on_a_gpu_is_the_plain_one(tiny_folder: Path, t
         Engine.load(tiny_folder, adapter=tiny_adapter, device="cuda", dtype="bfloat16", measures=measures)
         for measures in (ON_A_GPU.without("recorded"), ON_A_GPU)
     )
-    assert isinstance(recorded._edit_transformer, RecordedTransformer)
-    recorded._edit_transformer._recordings._count_max = 3  # so that some are dropped on the way
+    denoiser = recorded._stages._denoisers.edit
+    assert isinstance(denoiser, RecordedTransformer)
+    denoiser._recordings._count_max = 3  # so that some are dropped on the way
     for number, size in enumerate([(64, 64), (48, 64), (32, 64), (64, 64), (64, 48)]):
         picture = random_picture(*size, seed=number)
         fields = {"fit": Fit.NATIVE, "refine_strength": 0.5, "num_inference_steps": 4, "seed": number}

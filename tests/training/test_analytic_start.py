@@ -13,6 +13,7 @@ from training.export import in_eight_bits
 from training.train import Latents, widened
 from training.transformer import CONFIG, Pinned, Transformer, build
 
+from hidream_edit.engine.model.transformer import ForwardInputs
 from training import autoencoder
 
 GRID = 32  # latent pixels along a side
@@ -38,7 +39,8 @@ def latents_like(gains: Tensor, seed: int) -> Tensor:
 def picture_of(model: Transformer, noisy: Tensor, source: Tensor, time: float, pooled: Tensor) -> Tensor:
     """The latents of the picture, which the output is with its sign turned twice: velocity = noise − picture."""
     text = model.project_text(pooled[:, None].expand(-1, 32, -1), pooled[None, :, None].expand(4, -1, 32, -1))
-    return model(torch.cat((noisy, source), -1), torch.tensor([time * 1000]), text, pooled)[..., :GRID]
+    canvas, timesteps = torch.cat((noisy, source), -1), torch.tensor([time * 1000])
+    return model(ForwardInputs(canvas, timesteps, text, pooled))[..., :GRID]
 
 
 def pooled_of(*edits: Edit) -> Tensor:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import psutil
 import torch
 
@@ -57,6 +60,13 @@ def multiplies_bfloat16(device: torch.device) -> bool:
     # No public name says it. AMX tiles multiply bfloat16 wherever they are.
     known = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     return any(bool(getattr(torch.cpu, name)()) for name in known if hasattr(torch.cpu, name))
+
+
+@contextmanager
+def exact_inference() -> Iterator[None]:
+    """No gradients, and no TF32 where float32 was asked for."""
+    with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        yield
 
 
 def free_bytes(device: torch.device) -> int:

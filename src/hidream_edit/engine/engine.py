@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,40 +12,35 @@ import psutil
 import torch
 from torch import Tensor
 
-from hidream_edit.domain.choices import choice
 from hidream_edit.domain.edit import RANDOM_SEED_END, EditInput, EditSettings
-from hidream_edit.domain.errors import DeviceUnavailable, InputInvalid, StateInvalid
+from hidream_edit.domain.errors import InputInvalid, StateInvalid
 from hidream_edit.domain.picture import Picture
-from hidream_edit.domain.quality import Quality, quality_named
+from hidream_edit.domain.quality import Quality
 from hidream_edit.domain.quantization import Quantization
 from hidream_edit.engine.cards import ModelCard
 from hidream_edit.engine.checked_model import ModelSource, PatchEmbedderOf
 from hidream_edit.engine.detail import restore_detail
-from hidream_edit.engine.devices import choose_device, choose_dtype, multiplies_bfloat16
+from hidream_edit.engine.devices import exact_inference
+from hidream_edit.engine.engine_parts import EngineOptions, EngineParts, open_parts
 from hidream_edit.engine.fitting import Fitting, fitting_of, off_canvas, onto_canvas, resized_picture, tensor_of
-from hidream_edit.engine.guidance import Guidance, Words, edit_branches, refine_branches
 from hidream_edit.engine.known_models import BUNDLED, MINI
 from hidream_edit.engine.latents import draw_noise, pixels_of, rgb_of
 from hidream_edit.engine.library_parts import Progress
-from hidream_edit.engine.loading import LoadedModel, load_model
-from hidream_edit.engine.measures import measures_for, possible_measures, recorder_for
-from hidream_edit.engine.memory.activations import STAGES_KEPT, TEXTS_KEPT
+from hidream_edit.engine.memory.activations import TEXTS_KEPT
 from hidream_edit.engine.memory.host_heap import give_back_before_decoding
-from hidream_edit.engine.memory.plan import AUTO, Arrangement, MemoryPlan
-from hidream_edit.engine.model.denoiser import Denoiser
+from hidream_edit.engine.memory.plan import Arrangement, MemoryPlan
 from hidream_edit.engine.model.measures import Measures
-from hidream_edit.engine.model.recorded import RecordedTransformer, Recorder, Recordings
-from hidream_edit.engine.parallel.group import Group, OnLoss
-from hidream_edit.engine.prompts import Prompts, compose_prompt, prompts_of
-from hidream_edit.engine.quality.float8 import NO_FLOAT8, Float8, Float8Products
+from hidream_edit.engine.parallel.group import OnLoss
+from hidream_edit.engine.prompt_reader import PromptReader
+from hidream_edit.engine.prompts import prompts_of
+from hidream_edit.engine.quality.float8 import Float8
 from hidream_edit.engine.quality.presets import TRADES, Trades
 from hidream_edit.engine.quality.shortcuts import shortened
 from hidream_edit.engine.recent import Recent
 from hidream_edit.engine.sampler import SolverState, advance
 from hidream_edit.engine.schedule import Schedule, make_schedule, refine_start
-from hidream_edit.engine.stages import Stage, edit_stage, refine_stage
+from hidream_edit.engine.stages import Stages
 from hidream_edit.engine.state import EditState
-from hidream_edit.engine.text_encoders import PromptEmbeddings
 
 SOURCES_KEPT = 4  # latents of the last pictures: people edit the same one again
 
@@ -59,34 +53,13 @@ class Engine:
     pre-emption; the engine keeps nothing of an edit but caches of what its texts and settings lead to.
     """
 
-    def __init__(
-        self,
-        loaded: LoadedModel,
-        *,
-        device: torch.device,
-        dtype: torch.dtype,
-        group: Group | None = None,
-        products: Float8Products = NO_FLOAT8,
-        recorder: Recorder | None = None,
-    ) -> None:
-        self._loaded = loaded
-        self._group = group
-        self._edit_transformer: Denoiser = loaded.edit_transformer
-        self._refine_transformer: Denoiser | None = loaded.refine_transformer
-        if group is not None:
-            self._edit_transformer, self._refine_transformer = group.connected(
-                loaded.edit_transformer, loaded.refine_transformer
-            )
-        elif recorder is not None:
-            recordings, refine = Recordings(recorder), loaded.refine_transformer
-            self._edit_transformer = RecordedTransformer(loaded.edit_transformer, recordings)
-            self._refine_transformer = None if refine is None else RecordedTransformer(refine, recordings)
-        self._device = device
-        self._dtype = dtype
-        self._products = products
+    def __init__(self, parts: EngineParts) -> None:
+        self._loaded, self._device, self._dtype = parts.loaded, parts.device, parts.dtype
+        self._products, self._group = parts.products, parts.group
+        kept_on = torch.device("cpu") if self.plan.texts_go_to_the_host else self._device
+        self._reader = PromptReader(parts.loaded.text_encoders, self.model, device=self._device, kept_on=kept_on)
+        self._stages = Stages(parts.denoisers, self._reader)
         self.trades: Mapping[Quality, Trades] = TRADES  # benchmarks and tests look at others
-        self._texts: Recent[str, tuple[PromptEmbeddings, bool]] = Recent(TEXTS_KEPT)
-        self._stages: Recent[tuple[object, ...], Stage] = Recent(STAGES_KEPT)
         self._sources: Recent[bytes, Tensor] = Recent(SOURCES_KEPT)
         self._schedules: Recent[int, Schedule] = Recent(TEXTS_KEPT)
 
@@ -145,64 +118,21 @@ class Engine:
                 ``recorded`` among the measures where nothing can be recorded; or one of several devices could not
                 load the model.
         """
-        if device is not None and devices:
-            raise InputInvalid("give one device or several, not both", field="devices")
-        chosen = choose_device(devices[0] if devices else device)
-        precision = choose_dtype(dtype, chosen)
-        kept = Quantization.NONE if quantization is None else choice(Quantization, quantization, field="quantization")
-        taken = measures if isinstance(measures, Measures) else measures_for(chosen, precision).changed(measures or "")
-        taken = possible_measures(taken, chosen, precision, float8=float8, quantization=kept)
-        if precision is torch.bfloat16 and not multiplies_bfloat16(chosen):
-            progress("this processor has no instructions for bfloat16: float32 is faster, and needs twice the memory")
-        wanted = None if quality is None else quality_named(quality)
         folder = BUNDLED if model is None or model == MINI else model
         source = ModelSource(folder, adapter, base, text_encoder_4, refine_patch_embedder)
-
-        def load() -> LoadedModel:
-            loaded = load_model(
-                source,
-                device=chosen,
-                dtype=precision,
-                memory=memory,
-                measures=taken,
-                quantization=kept,
-                progress=progress,
-            )
-            if wanted is None:
-                return loaded
-            defaults = replace(loaded.card.defaults, quality=wanted)
-            return replace(loaded, card=replace(loaded.card, defaults=defaults))
-
-        if len(devices) < 2:
-            loaded, products, recorder = load(), NO_FLOAT8, None
-            may_keep = memory in (None, AUTO)  # an amount that was given is for what the plan counts
-            if float8:
-                products = Float8Products.of(loaded, chosen, emulated=float8 == "emulated", may_keep=may_keep)
-            if taken.recorded:
-                recorder = recorder_for(loaded.plan, chosen, may_keep=may_keep, progress=progress)
-            return cls(loaded, device=chosen, dtype=precision, products=products, recorder=recorder)
-        if float8:
-            raise DeviceUnavailable("float8 is for edits on one device: leave it off, or name one device")
-        if isinstance(memory, Arrangement):
-            raise InputInvalid("several devices take an amount of memory, not an arrangement", field="memory")
-        # Branches are what the devices share out, and what they tell each other is not recorded.
-        taken = taken.without("one_by_one", "ahead", "recorded")
-        # The other ranks load while this one does.
-        group = Group(
-            devices,
-            source,
-            dtype=str(precision).removeprefix("torch."),
+        options = EngineOptions(
+            device=device,
+            devices=devices,
+            dtype=dtype,
             memory=memory,
-            measures=taken,
-            quantization=kept,
+            measures=measures,
+            quality=quality,
+            float8=float8,
+            quantization=quantization,
             progress=progress,
             on_loss=on_loss,
         )
-        try:
-            return cls(load(), device=chosen, dtype=precision, group=group)
-        except BaseException:
-            group.close()
-            raise
+        return cls(open_parts(source, options))
 
     def close(self) -> None:
         """End the processes of the other devices; the engine cannot be used any more. Without them, nothing."""
@@ -270,13 +200,12 @@ class Engine:
             )
         canvas = onto_canvas(source, fitting)
         source_latents = self._sources.get(_digest(canvas), lambda: self._encoded(canvas))
-        prompts = _prompts(settings)
         state = EditState(
             settings=settings,
             source=source,
             model=self._identity,
-            prompt=prompts.prompt,
-            warnings=self._warnings(prompts, settings),
+            prompt=prompts_of(settings).prompt,
+            warnings=self._reader.warnings(settings),
             image_index=0,
             step=0,
             source_latents=source_latents,
@@ -305,8 +234,9 @@ class Engine:
             state = self._with_image_started(state, state.image_index + 1)
         schedule = self._schedule(state.step_count)
         refine_from = refine_start(state.step_count, state.settings.refine_strength)
-        stage = self._stage(state.settings, schedule.timesteps, refine=state.step >= refine_from)
-        with self._exact(), self._products.turned(on=state.float8):
+        stage_of = self._stages.edit if state.step < refine_from else self._stages.refine
+        stage = stage_of(state.settings, schedule.timesteps)
+        with exact_inference(), self._products.turned(on=state.float8):
             solver, source_latents = state.solver.to(self._device), state.source_latents.to(self._device)
             if state.settings.quality is Quality.EXACT:
                 shortcuts = state.shortcuts.counted(len(stage.branches))
@@ -327,7 +257,7 @@ class Engine:
         state = replace(state, step=state.step + 1, solver=solver, shortcuts=shortcuts)
         if state.image_is_finished:
             give_back_before_decoding(self.plan)
-            with self._exact():
+            with exact_inference():
                 canvas = rgb_of(self._loaded.autoencoder.decode(state.solver.latents))
             state = replace(state, canvases=(*state.canvases, canvas))
         return state
@@ -370,7 +300,7 @@ class Engine:
         latents = (state.solver.predictions or (state.solver.latents,))[0].to(self._device)
         factor = self._loaded.autoencoder.factor
         shrink = max(1, max(latents.shape[-2:]) * factor // max(side_max, self.model.working_size // 3))
-        with self._exact():
+        with exact_inference():
             if shrink > 1:
                 latents = torch.nn.functional.avg_pool2d(latents, shrink)
             canvas = rgb_of(self._loaded.autoencoder.decode(latents))
@@ -383,7 +313,7 @@ class Engine:
 
     def _encoded(self, canvas: Tensor) -> Tensor:
         """Latents of a picture (H, W, 3) in eight bits."""
-        with self._exact():
+        with exact_inference():
             return self._loaded.autoencoder.encode(pixels_of(canvas, self._dtype).to(self._device))
 
     @property
@@ -411,80 +341,6 @@ class Engine:
         return self._schedules.get(
             step_count, lambda: make_schedule(self._loaded.scheduler_config, step_count, max_tokens=max_tokens)
         )
-
-    def _embeddings(self, text: str) -> tuple[PromptEmbeddings, bool]:
-        def encode() -> tuple[PromptEmbeddings, bool]:
-            with self._exact():
-                embeddings, cut = self._loaded.text_encoders.encode(text)
-                return embeddings.to(kept_on), cut
-
-        kept_on = torch.device("cpu") if self.plan.texts_go_to_the_host else self._device
-        return self._texts.get(text, encode)
-
-    def _stage(self, settings: EditSettings, timesteps: tuple[float, ...], *, refine: bool) -> Stage:
-        prompts = self._prompts_run(settings)
-        guidance = Guidance(settings.guidance_scale, settings.image_guidance_scale, settings.normed_guidance)
-
-        def make() -> Stage:
-            texts = {Words.PROMPT: prompts.prompt, Words.NEGATIVE: prompts.negative, Words.TARGET: prompts.target}
-            transformer = self._edit_transformer
-            drops_dead = transformer.measures.dead_branches
-            branches = refine_branches(guidance.scale) if refine else edit_branches(guidance, with_dead=not drops_dead)
-            # Only what is read: where memory is short, each text moves all encoders.
-            read = {branch.words for branch in branches}
-            embeddings = {words: self._embeddings(texts[words])[0].to(self._device) for words in read}
-            with self._exact():
-                if refine:
-                    if self._refine_transformer is None:
-                        raise ValueError("settle() lets no refine stage pass without a model for it")
-                    return refine_stage(
-                        self._refine_transformer, embeddings, guidance_scale=guidance.scale, timesteps=timesteps
-                    )
-                return edit_stage(transformer, embeddings, guidance, timesteps)
-
-        return self._stages.get((prompts, guidance, refine, timesteps), make)
-
-    def _is_recognised(self, prompt: str) -> bool:
-        vocabulary = self.model.vocabulary
-        return vocabulary is None or bool(vocabulary.families_in(self._embeddings(prompt)[0].pooled[0].tolist()))
-
-    def _prompts_run(self, settings: EditSettings) -> Prompts:
-        """What the branches read. Embeddings of words that a small model does not know still hold traces of edits."""
-        prompts = _prompts(settings)
-        vocabulary = self.model.vocabulary
-        if vocabulary is None or self._is_recognised(prompts.prompt):
-            return prompts
-        keep = compose_prompt(vocabulary.keep, "")
-        return prompts._replace(prompt=keep, target=keep)
-
-    def _warnings(self, prompts: Prompts, settings: EditSettings) -> tuple[str, ...]:
-        _, cut = self._embeddings(prompts.prompt)
-        warnings = []
-        if cut:
-            rows = self._loaded.text_encoders.tokenizers.rows
-            warnings.append(f"the prompt is longer than {rows} tokens; its tail was cut off")
-        wanted = self.model.defaults.steps_wanted(settings.guidance_scale)
-        if settings.guidance_scale > 1 and settings.num_inference_steps < wanted:
-            warnings.append(
-                f"with a guidance scale of {settings.guidance_scale:g} {self.model.name} wants {wanted} steps; "
-                "with fewer the picture may be overdone"
-            )
-        if not self._is_recognised(prompts.prompt):
-            warnings.append(
-                f"the instruction was not recognised and the picture comes back as it is; {self.model.name} knows "
-                "the edits that `hidream-edit models --edits` lists"
-            )
-        return tuple(warnings)
-
-    @contextlib.contextmanager
-    def _exact(self) -> Iterator[None]:
-        """No gradients, and no TF32 where float32 was asked for."""
-        with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-            yield
-
-
-def _prompts(settings: EditSettings) -> Prompts:
-    return prompts_of(settings.edit_instruction, settings.target_image_description, settings.negative_prompt)
 
 
 def _digest(canvas: Tensor) -> bytes:

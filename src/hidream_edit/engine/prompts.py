@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from hidream_edit.domain.edit import EditSettings
+
 INSTRUCTION_MARKER = "Editing Instruction:"
 DESCRIPTION_MARKER = "Target Image Description:"
 
@@ -40,7 +42,7 @@ def target_prompt(prompt: str, instruction: str) -> str:
     return parts[1].strip() or instruction.strip()
 
 
-def prompts_of(instruction: str, description: str, negative_prompt: str) -> Prompts:
+def prompts_of(settings: EditSettings) -> Prompts:
     """All texts of one edit."""
-    prompt = compose_prompt(instruction, description)
-    return Prompts(prompt, negative_prompt, target_prompt(prompt, instruction))
+    prompt = compose_prompt(settings.edit_instruction, settings.target_image_description)
+    return Prompts(prompt, settings.negative_prompt, target_prompt(prompt, settings.edit_instruction))

@@ -9,6 +9,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from hidream_edit.domain.edit import EditSettings
+from hidream_edit.engine.devices import exact_inference
 from hidream_edit.engine.guidance import (
     Branch,
     Guidance,
@@ -18,8 +20,12 @@ from hidream_edit.engine.guidance import (
     guide_refinement,
     refine_branches,
 )
-from hidream_edit.engine.model.denoiser import Denoiser
-from hidream_edit.engine.model.transformer import Modulations, TextTokens
+from hidream_edit.engine.memory.activations import STAGES_KEPT
+from hidream_edit.engine.model.denoiser import Denoiser, Denoisers
+from hidream_edit.engine.model.transformer import ForwardInputs, Modulations, TextTokens
+from hidream_edit.engine.prompt_reader import PromptReader
+from hidream_edit.engine.prompts import Prompts
+from hidream_edit.engine.recent import Recent
 from hidream_edit.engine.text_encoders import PromptEmbeddings
 
 Combine = Callable[[Mapping[Branch, Tensor]], Tensor]
@@ -57,14 +63,9 @@ class Stage:
         for batch in self.batches:
             canvas = self._canvas(batch.branches, latents, source_latents)
             timesteps = torch.full((len(batch.branches),), timestep, device=latents.device)
-            output = self.transformer(
-                canvas,
-                timesteps,
-                batch.text,
-                batch.pooled,
-                noise_columns=latents.shape[-1],
-                modulations=None if batch.modulations is None else batch.modulations[timestep],
-            )
+            modulations = None if batch.modulations is None else batch.modulations[timestep]
+            inputs = ForwardInputs(canvas, timesteps, batch.text, batch.pooled, latents.shape[-1], modulations)
+            output = self.transformer(inputs)
             velocities |= zip(batch.branches, (-output).tensor_split(len(batch.branches)), strict=True)
         return velocities
 
@@ -76,52 +77,69 @@ class Stage:
         return torch.cat((canvas, torch.cat(seen)), dim=-1)
 
 
-def edit_stage(
-    transformer: Denoiser,
-    embeddings: Mapping[Words, PromptEmbeddings],
-    guidance: Guidance,
-    timesteps: tuple[float, ...],
-) -> Stage:
-    """The stage that sees the source, at any of ``timesteps``."""
-    branches = edit_branches(guidance, with_dead=not transformer.measures.dead_branches)
-    return Stage(
-        transformer,
-        _batches(transformer, branches, embeddings, timesteps),
-        on_double_canvas=True,
-        combine=lambda velocities: guide_branches(velocities, guidance),
-    )
+class Stages:
+    """Makes the stages of edits and keeps the last ones: text is encoded and projected once for all their steps."""
+
+    def __init__(self, denoisers: Denoisers, reader: PromptReader) -> None:
+        self._denoisers, self._reader = denoisers, reader
+        self._kept: Recent[tuple[object, ...], Stage] = Recent(STAGES_KEPT)
+
+    def edit(self, settings: EditSettings, timesteps: tuple[float, ...]) -> Stage:
+        """The stage that sees the source, at any of ``timesteps``."""
+        prompts, guidance = self._reader.prompts(settings), _guidance(settings)
+
+        def make() -> Stage:
+            denoiser = self._denoisers.edit
+            branches = edit_branches(guidance, with_dead=not denoiser.measures.dead_branches)
+            return Stage(
+                denoiser,
+                self._batches(denoiser, branches, prompts, timesteps),
+                on_double_canvas=True,
+                combine=lambda velocities: guide_branches(velocities, guidance),
+            )
+
+        return self._kept.get(("edit", prompts, guidance, timesteps), make)
+
+    def refine(self, settings: EditSettings, timesteps: tuple[float, ...]) -> Stage:
+        """The tail that sees the picture alone; image guidance and the norm are not used in it.
+
+        Raises:
+            ValueError: the model has no refine stage.
+        """
+        prompts, guidance = self._reader.prompts(settings), _guidance(settings)
+
+        def make() -> Stage:
+            denoiser = self._denoisers.refine
+            if denoiser is None:
+                raise ValueError("settle() lets no refine stage pass without a model for it")
+            branches = refine_branches(guidance.scale)
+
+            def combine(velocities: Mapping[Branch, Tensor]) -> Tensor:
+                if len(branches) == 1:
+                    return velocities[branches[0]]
+                negative, target = (velocities[branch] for branch in branches)
+                return guide_refinement(negative, target, guidance_scale=guidance.scale)
+
+            batches = self._batches(denoiser, branches, prompts, timesteps)
+            return Stage(denoiser, batches, on_double_canvas=False, combine=combine)
+
+        return self._kept.get(("refine", prompts, guidance, timesteps), make)
+
+    def _batches(
+        self, denoiser: Denoiser, branches: tuple[Branch, ...], prompts: Prompts, timesteps: tuple[float, ...]
+    ) -> tuple[Batch, ...]:
+        """All branches at once, or one at a time."""
+        texts = {Words.PROMPT: prompts.prompt, Words.NEGATIVE: prompts.negative, Words.TARGET: prompts.target}
+        # Only what is read: where memory is short, each text moves all encoders.
+        read = {branch.words for branch in branches}
+        embeddings = {words: self._reader.embeddings(texts[words]) for words in read}
+        together = [(branch,) for branch in branches] if denoiser.measures.one_by_one else [branches]
+        with exact_inference():
+            return tuple(_batch(denoiser, some, embeddings, timesteps) for some in together)
 
 
-def refine_stage(
-    transformer: Denoiser,
-    embeddings: Mapping[Words, PromptEmbeddings],
-    *,
-    guidance_scale: float,
-    timesteps: tuple[float, ...],
-) -> Stage:
-    """The tail that sees the picture alone; image guidance and the norm are not used in it."""
-    branches = refine_branches(guidance_scale)
-
-    def combine(velocities: Mapping[Branch, Tensor]) -> Tensor:
-        if len(branches) == 1:
-            return velocities[branches[0]]
-        negative, target = (velocities[branch] for branch in branches)
-        return guide_refinement(negative, target, guidance_scale=guidance_scale)
-
-    return Stage(
-        transformer, _batches(transformer, branches, embeddings, timesteps), on_double_canvas=False, combine=combine
-    )
-
-
-def _batches(
-    transformer: Denoiser,
-    branches: tuple[Branch, ...],
-    embeddings: Mapping[Words, PromptEmbeddings],
-    timesteps: tuple[float, ...],
-) -> tuple[Batch, ...]:
-    """All branches at once, or one at a time."""
-    together = [(branch,) for branch in branches] if transformer.measures.one_by_one else [branches]
-    return tuple(_batch(transformer, some, embeddings, timesteps) for some in together)
+def _guidance(settings: EditSettings) -> Guidance:
+    return Guidance(settings.guidance_scale, settings.image_guidance_scale, settings.normed_guidance)
 
 
 def _batch(

@@ -18,7 +18,7 @@ from hidream_edit.engine.memory.packing import kept_as
 from hidream_edit.engine.memory.plan import Arrangement, MemoryPlan, Place
 from hidream_edit.engine.memory.sizes import REAL_CONFIG, real_sizes
 from hidream_edit.engine.model import attention
-from hidream_edit.engine.model.transformer import Transformer
+from hidream_edit.engine.model.transformer import ForwardInputs, Transformer
 from hidream_edit.engine.quality.quantized import packed, unpacked
 
 BRANCHES, ROWS = 3, 128
@@ -50,10 +50,12 @@ def test_a_step_of_the_real_size_on_a_device_without_memory_is_covered(
         )
         with LiveBytes() as alive:
             transformer(
-                torch.empty(BRANCHES, 16, 96, 192, **HALF),
-                torch.empty(BRANCHES, device="meta"),
-                text,
-                torch.empty(BRANCHES, 2048, **HALF),
+                ForwardInputs(
+                    torch.empty(BRANCHES, 16, 96, 192, **HALF),
+                    torch.empty(BRANCHES, device="meta"),
+                    text,
+                    torch.empty(BRANCHES, 2048, **HALF),
+                )
             )
     covered = real_sizes(grouped=False).step
     assert at_least * covered < alive.peak <= covered
@@ -102,7 +104,7 @@ def test_the_real_autoencoder_on_a_device_without_memory_is_covered(side: int) -
 def alive_in_an_edit(engine: Engine, side: int, edit: EditInput) -> dict[str, int]:
     """Bytes of tensors made in each phase, without the weights that were there before."""
     with LiveBytes() as words:
-        engine._embeddings("Editing Instruction: make it night. Target Image Description: ")
+        engine._reader.embeddings("Editing Instruction: make it night. Target Image Description: ")
     with LiveBytes() as source:
         state = engine.begin(random_picture(side, side), engine.settle(edit))
     with LiveBytes() as denoising:

@@ -14,7 +14,7 @@ from tests.engine.parallel.conftest import ranks_of, run, wait_until_gone
 
 from hidream_edit.domain.errors import DeviceUnavailable, GroupLost, InputInvalid
 from hidream_edit.domain.picture import Picture
-from hidream_edit.engine import engine as engine_module
+from hidream_edit.engine import engine_parts
 from hidream_edit.engine.engine import Engine
 from hidream_edit.engine.parallel import links
 from hidream_edit.engine.parallel.group import check_devices
@@ -96,9 +96,9 @@ def test_a_rank_that_fails_while_loading_is_reported(
     four_heads: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken = linked(four_heads, tmp_path, without=("transformer",))
-    load_model = engine_module.load_model
+    load_model = engine_parts.load_model
     monkeypatch.setattr(
-        engine_module,
+        engine_parts,
         "load_model",
         lambda source, **options: load_model(replace(source, model=four_heads), **options),
     )

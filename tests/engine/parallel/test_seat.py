@@ -16,7 +16,7 @@ from torch import Tensor
 from hidream_edit.engine.model.attention import attend
 from hidream_edit.engine.model.config import TransformerConfig
 from hidream_edit.engine.model.measures import PLAIN, Measures
-from hidream_edit.engine.model.transformer import TextTokens, Transformer
+from hidream_edit.engine.model.transformer import ForwardInputs, TextTokens, Transformer
 from hidream_edit.engine.parallel.attention import Merged, Pad, Ring, Ulysses, attend_plainly, attend_with_log_sum
 from hidream_edit.engine.parallel.mesh import FAR, NEAR
 from hidream_edit.engine.parallel.seat import Order, Seat, TextOrder
@@ -79,7 +79,7 @@ def on_ranks(
     outputs = on_threads(ranks, do, made)
     with torch.inference_mode():
         model = random_transformer(config, measures)
-        whole = model(pixels, timesteps, model.project_text(t5, llama), pooled, noise_columns=noise_columns)
+        whole = model(ForwardInputs(pixels, timesteps, model.project_text(t5, llama), pooled, noise_columns))
     return outputs, whole
 
 
@@ -117,7 +117,7 @@ def test_branches_on_devices_of_their_own_are_the_same_to_the_bit() -> None:
         text: TextTokens = model.project_text(t5, llama)
         for row in range(3):
             one = slice(row, row + 1)
-            alone = model(pixels[one], timesteps[one], text.rows([row]), pooled[one], noise_columns=6)
+            alone = model(ForwardInputs(pixels[one], timesteps[one], text.rows([row]), pooled[one], noise_columns=6))
             assert torch.equal(outputs[0][one], alone)
 
 

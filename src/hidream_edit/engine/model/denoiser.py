@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
 from hidream_edit.engine.model.config import TransformerConfig
 from hidream_edit.engine.model.measures import Measures
-from hidream_edit.engine.model.transformer import Modulations, TextTokens, Transformer
+from hidream_edit.engine.model.transformer import ForwardInputs, Modulations, TextTokens, Transformer
 
 
 class Denoiser(Protocol):
@@ -24,16 +24,14 @@ class Denoiser(Protocol):
 
     def modulations(self, timesteps: Tensor, pooled: Tensor) -> Modulations: ...
 
-    def __call__(
-        self,
-        canvas: Tensor,
-        timesteps: Tensor,
-        text: TextTokens,
-        pooled: Tensor,
-        *,
-        noise_columns: int | None = None,
-        modulations: Modulations | None = None,
-    ) -> Tensor: ...
+    def __call__(self, inputs: ForwardInputs, /) -> Tensor: ...
+
+
+class Denoisers(NamedTuple):
+    """What the stages of a model call."""
+
+    edit: Denoiser
+    refine: Denoiser | None  # None: it has no refine stage
 
 
 class Around:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Hashable, Iterator
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from hidream_edit.engine.model.denoiser import Around
-from hidream_edit.engine.model.transformer import Geometry, Modulations, TextTokens, Transformer
+from hidream_edit.engine.model.transformer import ForwardInputs, Geometry, Modulations, TextTokens, Transformer
 
 # Both stages of an edit, all branches and one alone, in two sizes.
 RECORDINGS_KEPT = 8
@@ -70,61 +70,28 @@ class CudaRecorder:
         return replay
 
 
-class Inputs(NamedTuple):
-    """The tensors that a forward reads beside weights and geometry; see `Transformer.forward`."""
-
-    canvas: Tensor
-    timesteps: Tensor
-    text: TextTokens
-    pooled: Tensor
-    modulations: Modulations | None
-
-    def each(self) -> Iterator[Tensor]:
-        """All of them, in one order."""
-        yield from (self.canvas, self.timesteps, self.text.t5, *self.text.llama, self.pooled)
-        if self.modulations is not None:
-            yield from (self.modulations.conditioning, *self.modulations.blocks, self.modulations.final)
-
-    def buffers(self) -> Inputs:
-        """Tensors of the same shapes, with anything in them."""
-        modulations = self.modulations
-        return Inputs(
-            _like(self.canvas),
-            _like(self.timesteps),
-            TextTokens(_like(self.text.t5), tuple(map(_like, self.text.llama))),
-            _like(self.pooled),
-            modulations
-            and Modulations(
-                _like(modulations.conditioning), tuple(map(_like, modulations.blocks)), _like(modulations.final)
-            ),
-        )
-
-
 class Recording:
     """One forward over tensors of its own."""
 
-    def __init__(self, transformer: Transformer, inputs: Inputs, noise_columns: int | None, record: Recorder) -> None:
-        self._transformer, self._noise_columns = transformer, noise_columns
+    def __init__(self, transformer: Transformer, inputs: ForwardInputs, record: Recorder) -> None:
+        self._transformer = transformer
         self._geometry: Geometry | None = None
         with torch.inference_mode(False):  # a tensor that is born in it may be written nowhere else
-            self._inputs = inputs.buffers()
+            self._inputs = _buffers(inputs)
         self._fill(inputs)
         self._replay = record(self._compute)
 
-    def __call__(self, inputs: Inputs) -> Tensor:
+    def __call__(self, inputs: ForwardInputs) -> Tensor:
         """The output for ``inputs``, of the shapes that it was recorded with; nobody writes to it later."""
         self._fill(inputs)
         return self._replay().clone()
 
-    def _fill(self, inputs: Inputs) -> None:
-        for mine, given in zip(self._inputs.each(), inputs.each(), strict=True):
+    def _fill(self, inputs: ForwardInputs) -> None:
+        for mine, given in zip(_tensors(self._inputs), _tensors(inputs), strict=True):
             mine.copy_(given)
 
     def _compute(self) -> Tensor:
-        canvas, timesteps, text, pooled, modulations = self._inputs
-        tokens, given = self._transformer.enter(
-            canvas, timesteps, text, pooled, noise_columns=self._noise_columns, modulations=modulations
-        )
+        tokens, given = self._transformer.enter(self._inputs)
         # Its tensors are read again each time, also when the transformer keeps them no longer.
         self._geometry = given.geometry
         return self._transformer.leave(self._transformer.run(tokens, given), given)
@@ -145,19 +112,19 @@ class Recordings:
     def __len__(self) -> int:
         return len(self._kept)
 
-    def run(self, transformer: Transformer, inputs: Inputs, noise_columns: int | None) -> Tensor:
+    def run(self, transformer: Transformer, inputs: ForwardInputs) -> Tensor:
         """As `Transformer.forward`, recorded now unless such a forward was recorded before.
 
         Raises:
             CanvasTooLarge: the canvas does not fit the model.
             RuntimeError: the forward cannot be recorded.
         """
-        shapes = tuple((tensor.shape, tensor.dtype, tensor.device) for tensor in inputs.each())
-        key = (transformer, noise_columns, inputs.modulations is None, shapes)
+        shapes = tuple((tensor.shape, tensor.dtype, tensor.device) for tensor in _tensors(inputs))
+        key = (transformer, inputs.noise_columns, inputs.modulations is None, shapes)
         if key not in self._kept:
             if len(self._kept) >= self._count_max:
                 self._kept.clear()
-            self._kept[key] = Recording(transformer, inputs, noise_columns, self._record)
+            self._kept[key] = Recording(transformer, inputs, self._record)
         return self._kept[key](inputs)
 
 
@@ -168,24 +135,37 @@ class RecordedTransformer(Around):
         super().__init__(transformer)
         self._recordings = recordings
 
-    def __call__(
-        self,
-        canvas: Tensor,
-        timesteps: Tensor,
-        text: TextTokens,
-        pooled: Tensor,
-        *,
-        noise_columns: int | None = None,
-        modulations: Modulations | None = None,
-    ) -> Tensor:
+    def __call__(self, inputs: ForwardInputs, /) -> Tensor:
         """See `Transformer.forward`.
 
         Raises:
             CanvasTooLarge: the canvas does not fit the model.
             RuntimeError: the forward cannot be recorded.
         """
-        inputs = Inputs(canvas, timesteps, text, pooled, modulations)
-        return self._recordings.run(self.plain, inputs, noise_columns)
+        return self._recordings.run(self.plain, inputs)
+
+
+def _tensors(inputs: ForwardInputs) -> Iterator[Tensor]:
+    """Every tensor of them, in one order."""
+    yield from (inputs.canvas, inputs.timesteps, inputs.text.t5, *inputs.text.llama, inputs.pooled)
+    if inputs.modulations is not None:
+        yield from (inputs.modulations.conditioning, *inputs.modulations.blocks, inputs.modulations.final)
+
+
+def _buffers(inputs: ForwardInputs) -> ForwardInputs:
+    """Inputs of the same shapes, with anything in their tensors."""
+    modulations = inputs.modulations
+    return ForwardInputs(
+        _like(inputs.canvas),
+        _like(inputs.timesteps),
+        TextTokens(_like(inputs.text.t5), tuple(map(_like, inputs.text.llama))),
+        _like(inputs.pooled),
+        inputs.noise_columns,
+        modulations
+        and Modulations(
+            _like(modulations.conditioning), tuple(map(_like, modulations.blocks)), _like(modulations.final)
+        ),
+    )
 
 
 def _like(tensor: Tensor) -> Tensor:

@@ -71,6 +71,22 @@ class Modulations(NamedTuple):
         return Modulations(self.conditioning[some], tuple(block[some] for block in self.blocks), self.final[some])
 
 
+class ForwardInputs(NamedTuple):
+    """What a forward reads beside weights."""
+
+    canvas: Tensor  # (batch, channels, rows, columns) of latents
+    timesteps: Tensor  # (batch,) in 0…1000
+    text: TextTokens  # one row per row of the batch
+    pooled: Tensor  # (batch, text_emb_dim)
+    noise_columns: int | None = None  # of latents, those on the left whose output is wanted; None: all
+    modulations: Modulations | None = None  # those of ``timesteps`` and ``pooled``, where they are known already
+
+    @property
+    def columns_wanted(self) -> int:
+        """``noise_columns``, as a number in any case."""
+        return self.canvas.shape[-1] if self.noise_columns is None else self.noise_columns
+
+
 class Given(NamedTuple):
     """What stays the same from the first block to the last."""
 
@@ -127,50 +143,23 @@ class Transformer(nn.Module):
             ),
         )
 
-    def forward(
-        self,
-        canvas: Tensor,
-        timesteps: Tensor,
-        text: TextTokens,
-        pooled: Tensor,
-        *,
-        noise_columns: int | None = None,
-        modulations: Modulations | None = None,
-    ) -> Tensor:
-        """The raw output, whose negative is the velocity.
-
-        Args:
-            canvas: (batch, channels, rows, columns) of latents.
-            timesteps: (batch,) in 0…1000.
-            text: one row per row of the batch.
-            pooled: (batch, text_emb_dim).
-            noise_columns: how many latent columns from the left are wanted; all by default.
-            modulations: those of ``timesteps`` and ``pooled``, where they are known already.
+    def forward(self, inputs: ForwardInputs) -> Tensor:
+        """The raw output (batch, channels, rows, wanted columns), whose negative is the velocity.
 
         Raises:
             CanvasTooLarge: the canvas does not fit the model.
         """
-        tokens, given = self.enter(
-            canvas, timesteps, text, pooled, noise_columns=noise_columns, modulations=modulations
-        )
+        tokens, given = self.enter(inputs)
         return self.leave(self.run(tokens, given), given)
 
-    def enter(
-        self,
-        canvas: Tensor,
-        timesteps: Tensor,
-        text: TextTokens,
-        pooled: Tensor,
-        *,
-        noise_columns: int | None = None,
-        modulations: Modulations | None = None,
-    ) -> tuple[Tensor, Given]:
+    def enter(self, inputs: ForwardInputs) -> tuple[Tensor, Given]:
         """Tokens (batch, noise + source + pads + evolving text, width) in front of the first block.
 
         Raises:
             CanvasTooLarge: the canvas does not fit the model.
         """
-        geometry = self._geometry(canvas, text, noise_columns)
+        canvas, timesteps, text, pooled, _, modulations = inputs
+        geometry = self._geometry(canvas, text, inputs.columns_wanted)
         patches = patches_of(canvas, self.config.patch_size).index_select(1, geometry.order)
         pads = geometry.layout.image_tokens - patches.shape[1]
         image = self.x_embedder(nn.functional.pad(patches, (0, 0, 0, pads)))
@@ -221,10 +210,10 @@ class Transformer(nn.Module):
         conditioning: Tensor = self.t_embedder(timesteps, pooled.dtype) + self.p_embedder(pooled)
         return conditioning
 
-    def _geometry(self, canvas: Tensor, text: TextTokens, noise_columns: int | None) -> Geometry:
+    def _geometry(self, canvas: Tensor, text: TextTokens, columns_wanted: int) -> Geometry:
         patch = self.config.patch_size
         rows, columns = canvas.shape[-2] // patch, canvas.shape[-1] // patch
-        wanted = columns if noise_columns is None else noise_columns // patch
+        wanted = columns_wanted // patch
         text_rows = text.t5.shape[1] + text.llama[-1].shape[1]
         all_text = text_rows + text.llama[0].shape[1]
 

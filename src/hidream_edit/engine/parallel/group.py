@@ -20,9 +20,9 @@ from hidream_edit.domain.quantization import Quantization
 from hidream_edit.engine.checked_model import ModelSource
 from hidream_edit.engine.devices import choose_device
 from hidream_edit.engine.memory.activations import STAGES_KEPT
-from hidream_edit.engine.model.denoiser import Around
+from hidream_edit.engine.model.denoiser import Around, Denoisers
 from hidream_edit.engine.model.measures import Measures
-from hidream_edit.engine.model.transformer import Modulations, TextTokens, Transformer
+from hidream_edit.engine.model.transformer import ForwardInputs, TextTokens, Transformer
 from hidream_edit.engine.parallel import mesh
 from hidream_edit.engine.parallel.links import World, check_is_free
 from hidream_edit.engine.parallel.meeting import MeetingFolder, meeting_place
@@ -96,16 +96,14 @@ class Group:
             )  # fmt: skip
             child.start(assignment.as_json())
 
-    def connected(
-        self, edit: Transformer, refine: Transformer | None
-    ) -> tuple[GroupTransformer, GroupTransformer | None]:
+    def connected(self, edit: Transformer, refine: Transformer | None) -> Denoisers:
         """Wait until all ranks have loaded, and connect them; the transformers of both stages, on all ranks.
 
         Raises:
             GroupLost: a rank could not.
         """
         self._join([edit] if refine is None else [edit, refine])
-        return GroupTransformer(self, 0, edit), None if refine is None else GroupTransformer(self, 1, refine)
+        return Denoisers(GroupTransformer(self, 0, edit), None if refine is None else GroupTransformer(self, 1, refine))
 
     def _join(self, transformers: Sequence[Transformer]) -> None:
         heads = transformers[0].config.num_attention_heads
@@ -123,10 +121,8 @@ class Group:
         self._check()
         self._seat = Seat(world, transformers)
 
-    def forward(
-        self, which: int, canvas: Tensor, timesteps: Tensor, text: TextTokens, pooled: Tensor, noise_columns: int
-    ) -> Tensor:
-        """See `Transformer.forward`, by all ranks together.
+    def forward(self, which: int, inputs: ForwardInputs) -> Tensor:
+        """See `Transformer.forward`, by all ranks together; each of them makes its modulations by itself.
 
         Raises:
             GroupLost: a rank is gone, or does not answer.
@@ -134,11 +130,12 @@ class Group:
         self._check()
         if self._seat is None:
             raise RuntimeError("the ranks have not been connected")
+        canvas, timesteps, text, pooled, *_ = inputs
         known = self._text_count
         number, *_ = self._texts.get((id(text), id(pooled)), lambda: self._numbered(text, pooled))
         new_text = TextOrder.of(text, pooled) if number >= known else None
         dtype = str(canvas.dtype).removeprefix("torch.")
-        order = Order(which, number, new_text, tuple(canvas.shape), noise_columns, dtype)
+        order = Order(which, number, new_text, tuple(canvas.shape), inputs.columns_wanted, dtype)
         with self._together():
             for child in self._children:
                 child.tell(order.as_json())
@@ -287,28 +284,17 @@ class GroupTransformer(Around):
         super().__init__(transformer)
         self._group, self._which = group, which
 
-    def __call__(
-        self,
-        canvas: Tensor,
-        timesteps: Tensor,
-        text: TextTokens,
-        pooled: Tensor,
-        *,
-        noise_columns: int | None = None,
-        modulations: Modulations | None = None,
-    ) -> Tensor:
-        """See `Transformer.forward`; each rank makes its modulations by itself.
+    def __call__(self, inputs: ForwardInputs, /) -> Tensor:
+        """See `Transformer.forward`.
 
         Raises:
             GroupLost: a rank is gone, or does not answer.
         """
-        del modulations
-        wanted = canvas.shape[-1] if noise_columns is None else noise_columns
-        noise_tokens = canvas.shape[-2] * wanted // self.config.patch_size**2
-        if min(noise_tokens, text.t5.shape[1], text.llama[0].shape[1]) < len(self._group.devices):
+        noise_tokens = inputs.canvas.shape[-2] * inputs.columns_wanted // self.config.patch_size**2
+        if min(noise_tokens, inputs.text.t5.shape[1], inputs.text.llama[0].shape[1]) < len(self._group.devices):
             # Not a token for each rank: nothing to be gained, and blocks do not take nothing.
-            return self.plain(canvas, timesteps, text, pooled, noise_columns=noise_columns)  # type: ignore[no-any-return]
-        return self._group.forward(self._which, canvas, timesteps, text, pooled, wanted)
+            return self.plain(inputs._replace(modulations=None))  # type: ignore[no-any-return]
+        return self._group.forward(self._which, inputs)
 
 
 def check_devices(devices: Sequence[str]) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from hidream_edit.engine.memory.activations import STAGES_KEPT
 from hidream_edit.engine.model.patches import patches_of, picture_of
-from hidream_edit.engine.model.transformer import Geometry, TextTokens, Transformer
+from hidream_edit.engine.model.transformer import ForwardInputs, Geometry, TextTokens, Transformer
 from hidream_edit.engine.parallel.links import World
 from hidream_edit.engine.parallel.mesh import Team, part_of
 from hidream_edit.engine.parallel.shares import Shares, text_share
@@ -115,10 +115,10 @@ class Seat:
         """This rank's patches (rows of its team, its noise tokens, numbers of a patch)."""
         transformer = self.transformers[order.which]
         canvas, timesteps = (tensor[team.rows.start : team.rows.stop] for tensor in (canvas, timesteps))
+        inputs = ForwardInputs(canvas, timesteps, own.text, own.pooled, order.noise_columns)
         if team.size == 1:
-            output = transformer(canvas, timesteps, own.text, own.pooled, noise_columns=order.noise_columns)
-            return patches_of(output, transformer.config.patch_size)
-        tokens, given = transformer.enter(canvas, timesteps, own.text, own.pooled, noise_columns=order.noise_columns)
+            return patches_of(transformer(inputs), transformer.config.patch_size)
+        tokens, given = transformer.enter(inputs)
 
         def make() -> Shares:
             geometry: Geometry = given.geometry
