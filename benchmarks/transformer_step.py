@@ -29,6 +29,7 @@ from hidream_edit.domain.errors import DeviceUnavailable
 from hidream_edit.engine.guidance import Velocities, guide
 from hidream_edit.engine.measures import check_recorded, measures_for
 from hidream_edit.engine.memory.sizes import REAL_CONFIG
+from hidream_edit.engine.model.attention import Pad, attend
 from hidream_edit.engine.model.config import TransformerConfig
 from hidream_edit.engine.model.denoiser import Denoiser
 from hidream_edit.engine.model.measures import PLAIN, Measures
@@ -63,6 +64,7 @@ MID = replace(
 )
 CONFIGURATIONS = {"real": REAL_CONFIG, "mid": MID, "tiny": TINY}
 BRANCHES, TEXT_ROWS, STEPS = 3, 128, 3
+PAD = Pad(place=4, copies=2208)  # of a picture of 640×480 that keeps its size
 ERROR_RATIO_MAX = 1.5
 WEIGHT_STD = 0.02
 
@@ -200,7 +202,7 @@ def called(model: Transformer, device: torch.device, dtype: torch.dtype) -> Deno
 
 
 def each_attention(config: TransformerConfig, device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
-    """Seconds of one block's attention by every kernel that PyTorch has for it."""
+    """Seconds of one block's attention by every kernel that PyTorch has for it, and with a pad that stands for many."""
     tokens = config.max_tokens + 3 * TEXT_ROWS
     shape = (BRANCHES, config.num_attention_heads, tokens, config.attention_head_dim)
     query, key, value = (torch.randn(shape, device=device, dtype=dtype) for _ in range(3))
@@ -213,6 +215,10 @@ def each_attention(config: TransformerConfig, device: torch.device, dtype: torch
                 report[name] = timed(lambda: F.scaled_dot_product_attention(query, key, value), device)[1]
         except RuntimeError as unavailable:
             report[name] = str(unavailable).splitlines()[0]
+    bias = torch.zeros(1, 1, 1, tokens, device=device, dtype=dtype)
+    bias[..., PAD.place] = PAD.logit
+    report["a pad by a bias"] = timed(lambda: F.scaled_dot_product_attention(query, key, value, bias), device)[1]
+    report["a pad afterwards"] = timed(lambda: attend(query, key, value, PAD), device)[1]
     return report
 
 

@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
+from hidream_edit.engine.model.attention import Pad
 from hidream_edit.engine.model.transformer import ForwardInputs, Transformer
 from training import autoencoder
 from training.autoencoder import LATENT_SCALE, SIDE
@@ -166,9 +167,9 @@ def loss_of(
     return (errors + floor).log().mean(), float(-10 * (errors.detach() / 4).log10().mean())
 
 
-def attend_by_products(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None = None) -> Tensor:
+def attend_by_products(query: Tensor, key: Tensor, value: Tensor, pad: Pad | None = None) -> Tensor:
     """Attention as plain products: on a CPU and for few tokens faster, both ways, than the fused kernel."""
-    if bias is not None:
+    if pad is not None:
         raise ValueError("the pictures of the training have no pads")
     batch, heads, tokens, channels = query.shape
     scores = torch.bmm(

@@ -2,25 +2,49 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hidream_edit.engine.model.log_sum_attention import attend_with_log_sum
 from hidream_edit.engine.model.products import Linear
 from hidream_edit.engine.model.rotation import Rotation, rotate_own
 
 RMS_EPS = 1e-5
 
-# Queries (batch, heads, tokens, channels), keys and values (batch, heads, all tokens, channels), and what is added to
-# the logits of each key or None; gives what the queries read.
-Attend = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
+
+class Pad(NamedTuple):
+    """The one pad token that stands for many (model.md 6.1). Its key is zero, and so is its logit for every query."""
+
+    place: int  # among the keys
+    copies: int  # how many it stands for, itself among them
+
+    @property
+    def logit(self) -> float:
+        """Of all of them together."""
+        return math.log(self.copies)
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None = None) -> Tensor:
-    """softmax(QKᵀ/√channels + bias)·V over (batch, heads, tokens, channels)."""
-    return F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
+# Queries (batch, heads, tokens, channels), keys and values (batch, heads, all tokens, channels), and the pad among
+# these that counts more than once, or None; gives what the queries read.
+Attend = Callable[[Tensor, Tensor, Tensor, Pad | None], Tensor]
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, pad: Pad | None = None) -> Tensor:
+    """softmax(QKᵀ/√channels)·V over (batch, heads, tokens, channels).
+
+    The pad comes in once with all other keys and its like afterwards, since a bias would cost the fastest kernels:
+    none of them takes one.
+    """
+    if pad is None or pad.copies == 1:
+        return F.scaled_dot_product_attention(query, key, value)
+    read, log_sum = attend_with_log_sum(query, key, value)
+    like_it = torch.sigmoid(math.log(pad.copies - 1) - log_sum)[..., None]
+    return read.lerp(value[:, :, pad.place : pad.place + 1], like_it.to(read.dtype))
 
 
 class Attention(nn.Module):
@@ -64,13 +88,13 @@ class Attention(nn.Module):
         value: Tensor,
         *,
         rotation: Rotation,
-        bias: Tensor | None,
+        pad: Pad | None,
         by: Attend,
     ) -> Tensor:
         """Rotate the tokens that have a place, attend, and join the heads: (batch, query tokens, width). ``query`` and
         ``key`` are overwritten."""
         query, key = rotate_own(query, rotation), rotate_own(key, rotation)
-        mixed = by(query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2), bias)
+        mixed = by(query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2), pad)
         return mixed.transpose(1, 2).flatten(2)
 
 

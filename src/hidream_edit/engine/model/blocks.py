@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from hidream_edit.engine.model.attention import Attend, Attention, joined, without_pads
+from hidream_edit.engine.model.attention import Attend, Attention, Pad, joined, without_pads
 from hidream_edit.engine.model.config import TransformerConfig
 from hidream_edit.engine.model.experts import FeedForward, MixtureOfExperts
 from hidream_edit.engine.model.rotation import Rotation
@@ -33,7 +33,7 @@ class Layout(NamedTuple):
     rotation: Rotation  # of the image tokens
     attend: Attend
     pad_range: tuple[int, int] | None = None  # first pad token and the one after the last
-    bias: Tensor | None = None  # added to the logits of the keys: (1, 1, 1, keys), the block's own text among them
+    pad: Pad | None = None  # the one that is computed for all of them
 
 
 def modulated(tokens: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
@@ -103,7 +103,7 @@ class DoubleStreamBlock(nn.Module):
             joined(without_pads(image_key, layout.pad_range), text_key),
             joined(image_value, text_value),
             rotation=layout.rotation,
-            bias=layout.bias,
+            pad=layout.pad,
             by=layout.attend,
         )
         image_read, text_read = mixed[:, : layout.image_tokens], mixed[:, layout.image_tokens :]
@@ -155,7 +155,7 @@ class SingleStreamBlock(nn.Module):
             without_pads(key, layout.pad_range),
             value,
             rotation=layout.rotation,
-            bias=layout.bias,
+            pad=layout.pad,
             by=layout.attend,
         )
         tokens = torch.addcmul(tokens[:, :wanted], of_all.attention_gate, self.attn1.to_out(mixed))

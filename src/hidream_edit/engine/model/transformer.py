@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from hidream_edit.engine.model.attention import Attend, attend
+from hidream_edit.engine.model.attention import Attend, Pad, attend
 from hidream_edit.engine.model.blocks import Block, DoubleStreamBlock, Layout, SingleStreamBlock
 from hidream_edit.engine.model.config import TransformerConfig
 from hidream_edit.engine.model.embedders import (
@@ -159,7 +158,7 @@ class Transformer(nn.Module):
             CanvasTooLarge: the canvas does not fit the model.
         """
         canvas, timesteps, text, pooled, _, modulations = inputs
-        geometry = self._geometry(canvas, text, inputs.columns_wanted)
+        geometry = self._geometry(canvas, inputs.columns_wanted)
         patches = patches_of(canvas, self.config.patch_size).index_select(1, geometry.order)
         pads = geometry.layout.image_tokens - patches.shape[1]
         image = self.x_embedder(nn.functional.pad(patches, (0, 0, 0, pads)))
@@ -210,12 +209,10 @@ class Transformer(nn.Module):
         conditioning: Tensor = self.t_embedder(timesteps, pooled.dtype) + self.p_embedder(pooled)
         return conditioning
 
-    def _geometry(self, canvas: Tensor, text: TextTokens, columns_wanted: int) -> Geometry:
+    def _geometry(self, canvas: Tensor, columns_wanted: int) -> Geometry:
         patch = self.config.patch_size
         rows, columns = canvas.shape[-2] // patch, canvas.shape[-1] // patch
         wanted = columns_wanted // patch
-        text_rows = text.t5.shape[1] + text.llama[-1].shape[1]
-        all_text = text_rows + text.llama[0].shape[1]
 
         def make() -> Geometry:
             pads = 0 if rows == columns else self.config.max_tokens - rows * columns
@@ -225,16 +222,11 @@ class Transformer(nn.Module):
                 )
             order = left_first(rows, columns, wanted)
             rotation = canvas_rotation(rows, columns, self.config.axes_dims_rope).rows(order).to(canvas.device)
-            image_tokens, bias = rows * columns, None
+            image_tokens = rows * columns
             computed = min(pads, 1) if self.measures.one_pad else pads
-            if computed < pads:
-                # All pads are the same token with the logit 0: one that counts as often as they are many.
-                bias = torch.zeros(1, 1, 1, image_tokens + computed + all_text, dtype=canvas.dtype)
-                bias[..., image_tokens] = math.log(pads)
-                bias = bias.to(canvas.device)
             pad_range = (image_tokens, image_tokens + computed) if pads else None
-            layout = Layout(image_tokens + computed, rotation, self.attend, pad_range, bias)
+            pad = Pad(image_tokens, pads) if computed < pads else None
+            layout = Layout(image_tokens + computed, rotation, self.attend, pad_range, pad)
             return Geometry(rows, columns, wanted, pads, order.to(canvas.device), layout)
 
-        key = (rows, columns, wanted, all_text, canvas.dtype, canvas.device)
-        return self._geometries.get(key, make)
+        return self._geometries.get((rows, columns, wanted, canvas.device), make)

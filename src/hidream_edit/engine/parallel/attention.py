@@ -13,16 +13,16 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from hidream_edit.engine.model.attention import Attend
+from hidream_edit.engine.model.attention import Attend, Pad
+from hidream_edit.engine.model.log_sum_attention import attend_with_log_sum
 from hidream_edit.engine.parallel.links import Links
 
 
-class Pad(NamedTuple):
-    """The one pad token that stands for many (model.md 6.1)."""
+class TeamPad(NamedTuple):
+    """The pad that stands for many, where tokens lie on several ranks."""
 
     position: int  # in the team: whose token it is
-    place: int  # among the keys of that rank
-    log_count: float  # ln of how many it stands for, which is its logit
+    pad: Pad  # among the keys of that rank
 
 
 class Ulysses:
@@ -33,18 +33,18 @@ class Ulysses:
         attend: attention over whole tensors.
         queries: how many each rank of the team has, in its order.
         keys: the same.
-        bias: added to the logits of all keys, rank after rank: (1, 1, 1, all keys), or None.
+        pad: the one that stands for many, among all keys, rank after rank.
     """
 
     def __init__(
-        self, links: Links, attend: Attend, *, queries: Sequence[int], keys: Sequence[int], bias: Tensor | None
+        self, links: Links, attend: Attend, *, queries: Sequence[int], keys: Sequence[int], pad: Pad | None
     ) -> None:
         self._links, self._attend = links, attend
-        self._queries, self._keys, self._bias = list(queries), list(keys), bias
+        self._queries, self._keys, self._pad = list(queries), list(keys), pad
 
-    def __call__(self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None = None) -> Tensor:
-        """See `hidream_edit.engine.model.attention.attend`; the bias that counts is the team's."""
-        del bias
+    def __call__(self, query: Tensor, key: Tensor, value: Tensor, pad: Pad | None = None) -> Tensor:
+        """See `hidream_edit.engine.model.attention.attend`; the pad that counts is the team's."""
+        del pad
         team = self._links.size
         batch, heads, own, channels = query.shape
         share = batch * heads // team * channels  # numbers per token of a rank's heads
@@ -63,7 +63,7 @@ class Ulysses:
             for into, piece, tokens in zip(pieces, split, (queries, keys, keys), strict=True):
                 into.append(piece.view(batch, heads // team, tokens, channels))
         all_queries, all_keys, all_values = (torch.cat(piece, dim=2) for piece in pieces)
-        read = self._attend(all_queries, all_keys, all_values, self._bias)
+        read = self._attend(all_queries, all_keys, all_values, self._pad)
 
         sent = torch.cat([of_rank.reshape(-1) for of_rank in torch.split(read, self._queries, dim=2)])
         back = self._links.exchange(sent, [share * queries for queries in self._queries], [share * own] * team)
@@ -79,12 +79,12 @@ class Ring:
         pad: where the pad is that stands for many, or None.
     """
 
-    def __init__(self, links: Links, *, keys: Sequence[int], pad: Pad | None) -> None:
+    def __init__(self, links: Links, *, keys: Sequence[int], pad: TeamPad | None) -> None:
         self._links, self._keys, self._pad = links, list(keys), pad
 
-    def __call__(self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None = None) -> Tensor:
-        """See `hidream_edit.engine.model.attention.attend`; the pad's bias is known."""
-        del bias
+    def __call__(self, query: Tensor, key: Tensor, value: Tensor, pad: Pad | None = None) -> Tensor:
+        """See `hidream_edit.engine.model.attention.attend`; the pad that counts is the team's."""
+        del pad
         links, held = self._links, torch.stack((key, value))
         merged = Merged(query)
         for round_ in range(links.size):
@@ -101,8 +101,8 @@ class Ring:
     def _read(self, merged: Merged, held: Tensor, owner: int) -> None:
         """Attend to one rank's keys; the pad that stands for many is a value with a known logit."""
         if self._pad is not None and self._pad.position == owner:
-            place = self._pad.place
-            merged.add_one(held[1, :, :, place : place + 1], self._pad.log_count)
+            place = self._pad.pad.place
+            merged.add_one(held[1, :, :, place : place + 1], self._pad.pad.logit)
             held = torch.cat((held[:, :, :, :place], held[:, :, :, place + 1 :]), dim=3)
         merged.add(held[0], held[1])
 
@@ -130,27 +130,3 @@ class Merged:
         kept, new = (self._log_sum - together).exp()[..., None], (log_sum - together).exp()[..., None]
         self.values = self.values * kept + values.float() * new
         self._log_sum = together
-
-
-def attend_with_log_sum(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-    """softmax(QKᵀ/√channels)·V over (batch, heads, tokens, channels), and the log-sum-exp of the logits, float32
-    (batch, heads, queries).
-
-    The public function gives no log-sum-exp, so the kernels behind it are called by name.
-    """
-    if query.device.type == "cpu":
-        return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(query, key, value)[:2]  # type: ignore[no-any-return]  # noqa: SLF001
-    if query.device.type == "cuda" and query.dtype in (torch.bfloat16, torch.float16):
-        return torch.ops.aten._scaled_dot_product_flash_attention(query, key, value)[:2]  # type: ignore[no-any-return]  # noqa: SLF001
-    if query.device.type == "cuda":
-        kernel = torch.ops.aten._scaled_dot_product_efficient_attention  # noqa: SLF001
-        read, log_sum, *_ = kernel(query, key, value, None, True)
-        return read, log_sum[:, :, : query.shape[2]]  # the kernel rounds the number of queries up
-    return attend_plainly(query, key, value)
-
-
-def attend_plainly(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-    """The same, written out."""
-    logits = (query.float() @ key.float().transpose(-1, -2)) * query.shape[-1] ** -0.5
-    log_sum = torch.logsumexp(logits, dim=-1)
-    return ((logits - log_sum[..., None]).exp() @ value.float()).to(value.dtype), log_sum

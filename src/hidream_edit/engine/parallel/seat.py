@@ -122,9 +122,9 @@ class Seat:
 
         def make() -> Shares:
             geometry: Geometry = given.geometry
-            return Shares(transformer, geometry, own.counts, self.world.links(team), tokens.dtype)
+            return Shares(transformer, geometry, own.counts, self.world.links(team))
 
-        key = (order.which, team.ranks, canvas.shape, order.noise_columns, own.counts, tokens.dtype)
+        key = (order.which, team.ranks, canvas.shape, order.noise_columns, own.counts)
         return self._shares.get(key, make).run(transformer, tokens, given)
 
     def _told(self, order: Order, team: Team | None, text: tuple[TextTokens, Tensor] | None) -> OwnText | None:

@@ -7,7 +7,6 @@ it would be a fifth more work on four ranks.
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import torch
@@ -16,7 +15,7 @@ from torch import Tensor
 from hidream_edit.engine.model.attention import Attend
 from hidream_edit.engine.model.patches import patches_of
 from hidream_edit.engine.model.transformer import Geometry, Given, TextTokens, Transformer
-from hidream_edit.engine.parallel.attention import Pad, Ring, Ulysses
+from hidream_edit.engine.parallel.attention import Ring, TeamPad, Ulysses
 from hidream_edit.engine.parallel.links import Links
 from hidream_edit.engine.parallel.mesh import part_of, shares_heads
 
@@ -71,7 +70,6 @@ class Shares:
         whole: the canvas on one device.
         text_rows: of T5, of Llama, and of the text that each block reads for itself.
         links: to the other ranks.
-        dtype: of the tokens.
     """
 
     def __init__(
@@ -80,7 +78,6 @@ class Shares:
         whole: Geometry,
         text_rows: tuple[int, int, int],
         links: Links,
-        dtype: torch.dtype,
     ) -> None:
         device = whole.order.device
         padded = whole.layout.image_tokens
@@ -99,14 +96,13 @@ class Shares:
         self._index = torch.cat(index).to(device)
         on_mine = self._index[: self.mine.noise + self.mine.source]
 
-        many = whole.layout.bias is not None  # one pad stands for all of them
         pad = None
-        if many:
+        if whole.layout.pad is not None:
             position = next(place for place, each in enumerate(self.team) if each.pads)
             owner = self.team[position]
-            pad = Pad(position, owner.noise + owner.source, math.log(whole.pads))
+            pad = TeamPad(position, whole.layout.pad._replace(place=owner.noise + owner.source))
         rotation = whole.layout.rotation.rows(on_mine)
-        layout = whole.layout._replace(rotation=rotation, bias=None)
+        layout = whole.layout._replace(rotation=rotation, pad=None)
         geometries = [self._geometry(each, whole._replace(layout=layout)) for each in self.team]
         keys = [each.keys for each in self.team]
 
@@ -117,11 +113,8 @@ class Shares:
             for each, geometry in zip(self.team, geometries, strict=True):
                 computed = transformer.computed(block, geometry, each.tokens)
                 queries.append(each.keys if computed is None else computed)
-            bias = None
-            if pad is not None:
-                bias = torch.zeros(1, 1, 1, sum(keys), dtype=dtype, device=device)
-                bias[..., sum(keys[: pad.position]) + pad.place] = pad.log_count
-            return Ulysses(links, transformer.attend, queries=queries, keys=keys, bias=bias)
+            among_all = pad and pad.pad._replace(place=sum(keys[: pad.position]) + pad.pad.place)
+            return Ulysses(links, transformer.attend, queries=queries, keys=keys, pad=among_all)
 
         own = geometries[links.position]
         self._last_block = len(transformer.blocks) - 1
