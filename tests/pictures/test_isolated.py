@@ -16,7 +16,7 @@ from tests.pictures.corpus import file_of, harmful
 from hidream_edit.domain.errors import PictureTooLarge, PictureUnreadable
 from hidream_edit.domain.picture import Picture
 from hidream_edit.pictures.decode import DecodeLimits, decode
-from hidream_edit.pictures.encode import encode, read_about
+from hidream_edit.pictures.encode import encode
 from hidream_edit.pictures.isolated import ChildLimits, IsolatedPictures
 
 CORPUS = dict(harmful())
@@ -34,14 +34,9 @@ def a_file(size: tuple[int, int] = (40, 30)) -> bytes:
     return file_of(Image.effect_noise(size, 80).convert("RGB"), "PNG")
 
 
-def test_a_child_decodes_and_encodes_as_this_process_would(pictures: IsolatedPictures) -> None:
+def test_a_child_decodes_as_this_process_would(pictures: IsolatedPictures) -> None:
     data = a_file()
-    picture = pictures.decode(data)
-    assert picture == decode(data)
-    for output_format in ("png", "jpeg"):
-        ours = pictures.encode(picture, output_format, about={"seed": 5})  # type: ignore[arg-type]
-        assert ours == encode(picture, output_format, about={"seed": 5})  # type: ignore[arg-type]
-        assert read_about(ours) == {"seed": 5}
+    assert pictures.decode(data) == decode(data)
 
 
 def test_a_refusal_comes_with_its_kind_and_limits(pictures: IsolatedPictures) -> None:

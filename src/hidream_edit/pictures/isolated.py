@@ -1,4 +1,4 @@
-"""Decoding and encoding in child processes: what a hostile file can bring down is not us."""
+"""Decoding in child processes: what a hostile file can bring down is not us."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import resource
 import signal
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import TimeoutError as TooSlow
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
@@ -20,22 +20,19 @@ from pebble import ProcessExpired, ProcessPool
 from hidream_edit.domain.errors import PictureTooLarge, PictureUnreadable
 from hidream_edit.domain.picture import Picture
 from hidream_edit.pictures.decode import DecodeLimits, decode
-from hidream_edit.pictures.encode import OutputFormat, encode
 
-WORKERS = 2  # one reads the next source while the other writes the last result
+WORKERS = 2  # one may still read a source that was guessed wrongly
 GRACE_SECONDS = 10.0  # in which the pool itself has to notice that a child is too slow
 TASKS_MAX = 1000  # after which a child is replaced, whatever it may have kept
 DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 
 
 class Pictures(Protocol):
-    """Files ↔ pixels, as a runner needs them."""
+    """Files → pixels, as a runner needs them. Pixels that are ours are encoded where they are: nothing in them is
+    hostile, and a child would be sent more bytes than the file has."""
 
     def decode(self, data: bytes) -> Picture:
         """Raises PictureUnreadable and its kinds."""
-
-    def encode(self, picture: Picture, output_format: OutputFormat, *, about: Mapping[str, object] | None) -> bytes:
-        """A file."""
 
     def close(self) -> None:
         """Release processes."""
@@ -46,11 +43,6 @@ class PicturesHere:
 
     def decode(self, data: bytes) -> Picture:
         return decode(data)
-
-    def encode(
-        self, picture: Picture, output_format: OutputFormat, *, about: Mapping[str, object] | None = None
-    ) -> bytes:
-        return encode(picture, output_format, about=about)
 
     def close(self) -> None:
         """Nothing to release."""
@@ -106,13 +98,6 @@ class IsolatedPictures:
         picture: Picture = outcome
         return picture
 
-    def encode(
-        self, picture: Picture, output_format: OutputFormat, *, about: Mapping[str, object] | None = None
-    ) -> bytes:
-        """See `pictures.encode.encode`."""
-        data: bytes = self._done(_encoded, picture, output_format, about)
-        return data
-
     def _done(self, function: Callable[..., Any], *arguments: object) -> Any:
         seconds_max = self._limits.seconds_max
         for is_last in (False, True):
@@ -158,10 +143,6 @@ def _decoded(data: bytes, limits: DecodeLimits) -> Picture | _Refusal:
         return decode(data, limits=limits)
     except PictureUnreadable as refused:
         return _Refusal(str(refused), refused.kind, refused.context, isinstance(refused, PictureTooLarge))
-
-
-def _encoded(picture: Picture, output_format: OutputFormat, about: Mapping[str, object] | None) -> bytes:
-    return encode(picture, output_format, about=about)
 
 
 def _nothing() -> None:

@@ -27,6 +27,7 @@ from hidream_edit.domain.measures import (
 from hidream_edit.domain.picture import Picture
 from hidream_edit.domain.quality import Traded
 from hidream_edit.domain.safety import SafetyChecker, blackened
+from hidream_edit.pictures.encode import encode
 from hidream_edit.pictures.isolated import Pictures
 from hidream_edit.runner.job_log import JobCancelled, JobLog
 from hidream_edit.runner.job_spans import JobSpans
@@ -299,7 +300,7 @@ class Attempt:
         }
         began = time.monotonic()
         with self._spans.stage("encode", width=picture.width, height=picture.height):
-            data = tools.pictures.encode(picture, request.output_format, about=about if tools.tells_origin else None)
+            data = encode(picture, request.output_format, about=about if tools.tells_origin else None)
         self._measure(ENCODE_SECONDS, time.monotonic() - began)
         content_type = f"image/{request.output_format}"
         with self._spans.stage("store"):

@@ -14,7 +14,7 @@ from hidream_edit.domain.job import EventLevel, Job
 from hidream_edit.domain.measures import PREVIEW_SECONDS, Observation, observed
 from hidream_edit.domain.picture import Picture
 from hidream_edit.domain.safety import SafetyChecker, blackened
-from hidream_edit.pictures.isolated import Pictures
+from hidream_edit.pictures.encode import encode
 from hidream_edit.runner.beside import Beside
 from hidream_edit.runner.job_log import JobCancelled, JobLog
 from hidream_edit.runner.job_spans import JobSpans
@@ -29,7 +29,6 @@ class PreviewTools:
     """What previews of all jobs are made with."""
 
     blobs: BlobStore
-    pictures: Pictures
     beside: Beside
     clock: Callable[[], float]
 
@@ -75,7 +74,7 @@ class Previews:
         with self._spans.stage("preview"):
             if self._checker is not None and any(self._checker.flagged([picture])):
                 picture = blackened(picture)
-            data = self._tools.pictures.encode(picture, "jpeg", about=None)
+            data = encode(picture, "jpeg")
             try:
                 name = self._stored(data)
                 self._log.say(f"preview of step {step}", EventLevel.DEBUG, preview=name)

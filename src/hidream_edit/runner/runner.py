@@ -68,7 +68,7 @@ class Runner:
         self._ahead = SourcesAhead(
             store, read_source, pictures, tracer, reader, clock=clock, is_wanted=lambda: not self._draining.is_set()
         )
-        previews = PreviewTools(blobs, pictures, previewer, clock)
+        previews = PreviewTools(blobs, previewer, clock)
         self._saver = ThreadPoolExecutor(1, "saver")
         self._tools = Tools(
             store, blobs, engine, read_source, self._ahead, pictures, previews, self._saver, clock,

@@ -27,6 +27,7 @@ from hidream_edit.domain.quality import Quality, quality_named
 from hidream_edit.domain.safety import DEFAULT_CHECKER, SafetyChecker
 from hidream_edit.engine.known_models import is_cached
 from hidream_edit.outgoing.download import DownloadLimits
+from hidream_edit.pictures.encode import encode
 from hidream_edit.pictures.isolated import IsolatedPictures, Pictures
 from hidream_edit.runner.runner import Runner, RunnerLimits
 from hidream_edit.settings import (
@@ -129,7 +130,7 @@ def load_checker(settings: SafetySettings) -> SafetyChecker | None:
 def warm_up(engine: EditEngine, pictures: Pictures, checker: SafetyChecker | None) -> None:
     """One step for nobody, from a file to a file: whatever is only built at the first use is built before somebody
     waits for it."""
-    black = pictures.decode(pictures.encode(Picture(8, 8, bytes(8 * 8 * 3)), "jpeg", about=None))
+    black = pictures.decode(encode(Picture(8, 8, bytes(8 * 8 * 3)), "jpeg"))
     for progress in engine.edit(black, EditInput(edit_instruction="", seed=0, num_inference_steps=1, num_images=1)):
         if isinstance(progress, StepDone):
             progress.preview()
