@@ -152,14 +152,14 @@ def idle_seconds(spans: Sequence[Collected]) -> list[float]:
     return [later[0] - sooner[1] for sooner, later in itertools.pairwise(edits)]
 
 
-LANES = ("API", "in the line", "device", "reader", "previews", "saver")
+LANES = ("API", "in the line", "device", "reader", "previews", "beside")
 COLOURS = {
     "request": "#57606a", "waits": "#afb8c1", "source": "#bf3989", "text, latents in": "#8250df", "step": "#0969da",
     "source's size, detail": "#0a7d8c", "preview": "#bc4c00", "encode, store, end": "#1a7f37",
 }  # fmt: skip
 AT_DEVICE = {"engine: begin": "text, latents in", "engine: step": "step", "engine: preview": "preview"}
 PICTURE = "engine: picture, beside"
-AT_SAVER = {PICTURE: "source's size, detail"} | dict.fromkeys(("encode", "store", "complete"), "encode, store, end")
+AT_END = {PICTURE: "source's size, detail"} | dict.fromkeys(("encode", "store", "complete"), "encode, store, end")
 
 
 def bars_of(spans: Sequence[Collected]) -> list[Bar]:
@@ -168,13 +168,17 @@ def bars_of(spans: Sequence[Collected]) -> list[Bar]:
     ids = [span.facts["hidream_edit.request_id"] for span in spans if span.name == "submit"]
     numbers = {name: str(number) for number, name in enumerate(ids, 1)} if len(ids) > 1 else {}
 
-    edits, finishes = ([span for span in spans if span.name == name] for name in ("edit", "finish"))
+    edits, finishes = (
+        sorted((span for span in spans if span.name == name), key=lambda span: -span.began)
+        for name in ("edit", "finish")
+    )
 
     def number_of(span: Collected) -> str:
         while "hidream_edit.request_id" not in span.facts and span.parent in by_id:
             span = by_id[span.parent]
         if span.name in AT_DEVICE or span.name == PICTURE:
-            # The engine knows no requests; one edit is on the device at a time, and one picture beside it.
+            # The engine knows no requests; one edit is on the device at a time, and of the pictures beside it the one
+            # that was begun last, a moment ago.
             around = finishes if span.name == PICTURE else edits
             span = next((one for one in around if one.began <= span.began <= one.began + one.seconds), span)
             span = by_id.get(span.parent, span)
@@ -196,8 +200,8 @@ def bars_of(spans: Sequence[Collected]) -> list[Bar]:
             label = label if span.name == "engine: begin" else ""
         elif span.name == "preview":
             lane, kind = "previews", "preview"
-        elif span.name in AT_SAVER:
-            lane, kind = "saver", AT_SAVER[span.name]
+        elif span.name in AT_END:
+            lane, kind = "beside", AT_END[span.name]
         if lane:
             bars.append(Bar(lane, kind, began, ended, label))
     return bars

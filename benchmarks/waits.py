@@ -6,7 +6,8 @@
 Between two edits of a full line, the device waits for the runner to claim the next job, which it does when it may have
 one more picture in hand, and then for that job's source. The table tells both. ``--step-seconds`` and ``--beside`` are
 those of `served.py`; with the latter both servers live side by side, one of them busy at a time, and take each row in
-turns.
+turns. ``--saving FINISH ENCODE``, in seconds, leaves the processor out of a picture's end, too: who waits for whom
+where cores are to spare.
 """
 
 from __future__ import annotations
@@ -87,7 +88,7 @@ def waits(spans: Sequence[Collected]) -> list[Wait]:
 
 @contextlib.contextmanager
 def ready(source: Path, step_seconds: float | None) -> Iterator[Server]:
-    """A server that has made its first edits."""
+    """A server that has made its first edits; its processes run the package in ``source``."""
     with (
         tempfile.TemporaryDirectory() as folder,
         Collector() as collector,
@@ -99,7 +100,10 @@ def ready(source: Path, step_seconds: float | None) -> Iterator[Server]:
         yield Server(client, collector)
 
 
-HEADER = "| version | megapixels | format | ten edits, s | device waits, s | to claim | for the source | finish, ms | encode, ms | store, ms |"
+COLUMNS = (
+    "version", "megapixels", "format", "ten edits, s", "device waits, s", "to claim", "for the source",
+    "finish, ms", "encode, ms", "store, ms",
+)  # fmt: skip
 
 
 def told(version: str, megapixels: float, output_format: Format, rows: Sequence[Row]) -> str:
@@ -120,8 +124,14 @@ def main() -> None:
     parser.add_argument("--beside", type=Path, help="`src` of another version, measured in turns")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--step-seconds", type=float, help="of a pretended device, which takes no processor")
+    parser.add_argument("--saving", type=float, nargs=2, help="seconds of a pretended finish and encode")
     options = parser.parse_args()
-    print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}\n\n{HEADER}\n{'|---' * 10}|", flush=True)
+    if options.saving is not None:
+        os.environ["PRETEND_SAVING"] = ",".join(map(str, options.saving))
+    print(
+        f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}\n\n| {' | '.join(COLUMNS)} |\n{'|---' * len(COLUMNS)}|",
+        flush=True,
+    )
     with contextlib.ExitStack() as stack:
         servers = {"here": stack.enter_context(ready(ROOT / "src", options.step_seconds))}
         if options.beside is not None:
@@ -135,8 +145,12 @@ def main() -> None:
             for version, of_version in rows.items():
                 print(told(version, megapixels, output_format, of_version), flush=True)
             if options.beside is not None:
-                ratios = [here.seconds / other.seconds for here, other in zip(rows["here"], rows["beside"], strict=True)]
-                print(f"|  | | | {median(ratios):.2f} of what it was ({min(ratios):.2f}–{max(ratios):.2f}) |", flush=True)
+                ratios = [
+                    here.seconds / other.seconds for here, other in zip(rows["here"], rows["beside"], strict=True)
+                ]
+                print(
+                    f"|  | | | {median(ratios):.2f} of what it was ({min(ratios):.2f}–{max(ratios):.2f}) |", flush=True
+                )
 
 
 if __name__ == "__main__":

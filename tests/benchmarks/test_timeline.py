@@ -6,6 +6,7 @@ from xml.etree import ElementTree as ET
 
 from benchmarks.served import bars_of, idle_seconds, stages
 from benchmarks.timeline import Bar, timeline
+from benchmarks.waits import waits
 from tests.support.collector import Collected
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -35,12 +36,27 @@ def test_each_span_is_where_its_work_was_done_and_names_its_request() -> None:
     assert ("device", "source", 10, "1") in seen
     assert ("reader", "source", 15, "2") in seen
     assert [label for _, kind, _, label in seen if kind == "text, latents in"] == ["1", "2"]
-    assert ("saver", "source's size, detail", 17, "1") in seen
+    assert ("beside", "source's size, detail", 17, "1") in seen
     assert [label for _, kind, _, label in seen if kind == "step"] == ["", ""]
+
+
+def test_of_two_pictures_that_are_finished_at_once_each_names_its_request() -> None:
+    attempts = [span("attempt", 10 + n, 9, request=name) for n, name in enumerate("ab")]
+    submits = [span("submit", n, 0.1, request=name) for n, name in enumerate("ab")]
+    finishes = [span("finish", began, 5, attempt.id) for began, attempt in zip((17, 19), attempts, strict=True)]
+    pictures = [span("engine: picture, beside", began + 0.001, 4) for began in (17, 19)]
+    seen = [bar.label for bar in bars_of([*submits, *attempts, *finishes, *pictures]) if "detail" in bar.kind]
+    assert seen == ["1", "2"]
 
 
 def test_the_time_between_two_edits_is_the_devices_wait() -> None:
     assert idle_seconds(two_edits()) == [3]
+
+
+def test_that_wait_is_for_the_claim_and_then_for_the_source() -> None:
+    assert waits(two_edits()) == [(3, 0)]
+    late = [one if one.name != "attempt" or one.began != 20 else one._replace(began=19) for one in two_edits()]
+    assert waits(late) == [(2, 1)]
 
 
 def test_what_is_read_ahead_is_told_apart() -> None:

@@ -15,7 +15,7 @@ from hidream_edit.domain.edit_request import EditDone, EditStarted, ImageMade, P
 from hidream_edit.domain.job import Job, JobState
 from hidream_edit.domain.picture import Picture
 from hidream_edit.pictures.decode import decode
-from hidream_edit.runner.runner import RunnerLimits
+from hidream_edit.runner.runner import FINISHERS, RunnerLimits
 from hidream_edit.testing import NullEngine
 
 GRAY = Picture(2, 1, bytes(6))
@@ -55,6 +55,13 @@ class Working:
     def job(self, name: str) -> Job:
         return self.bench.store.get(name)
 
+    def reds(self, name: str) -> list[int]:
+        """The first byte of each picture of the result."""
+        output = self.job(name).output
+        assert output is not None
+        files = [b"".join(self.bench.blobs.read(image["blob"], now=time.time())) for image in output["images"]]
+        return [decode(data).rgb[0] for data in files]
+
     def start(self) -> None:
         self._thread.start()
 
@@ -83,9 +90,11 @@ class Gate:
 
     def __init__(self) -> None:
         self.is_here, self.is_open = threading.Event(), threading.Event()
+        self.waiting = 0
 
     def __call__(self, words: str, _: int) -> Picture:
         if words == "slow":
+            self.waiting += 1
             self.is_here.set()
             assert self.is_open.wait(10)
         return GRAY
@@ -103,15 +112,52 @@ def test_the_next_job_is_edited_while_the_pictures_of_the_last_are_finished(
 ) -> None:
     stepped: list[str] = []
     working = works(Finishing(step=lambda words, _: stepped.append(words), finish=gate))
-    for name, words in (("a", "slow"), ("b", "second"), ("c", "third")):
+    for name, words in (("a", "slow"), ("b", "second"), ("c", "third"), ("d", "fourth")):
         working.bench.submit(name, instruction=words)
     working.start()
-    wait_for(lambda: stepped == ["slow", "second"])
+    wait_for(lambda: stepped == ["slow", "second", "third"])
     time.sleep(0.1)
-    assert [working.state(name) for name in "abc"] == [JobState.RUNNING, JobState.RUNNING, JobState.QUEUED]
+    assert [working.state(name) for name in "abcd"] == [JobState.RUNNING] * 3 + [JobState.QUEUED]
     gate.is_open.set()
-    wait_for(lambda: working.state("c") is JobState.COMPLETED)
-    assert working.state("a") is working.state("b") is JobState.COMPLETED
+    wait_for(lambda: working.state("d") is JobState.COMPLETED)
+    assert {working.state(name) for name in "abc"} == {JobState.COMPLETED}
+
+
+def test_jobs_are_saved_in_the_order_in_which_they_were_edited(works: Callable[..., Working], gate: Gate) -> None:
+    made: list[str] = []
+
+    def finish(words: str, index: int) -> Picture:
+        picture = gate(words, index)
+        made.append(words)
+        return picture
+
+    working = works(Finishing(finish=finish))
+    working.bench.submit("a", instruction="slow")
+    working.bench.submit("b", instruction="quick")
+    working.start()
+    wait_for(lambda: made == ["quick"])
+    time.sleep(0.1)
+    assert working.state("b") is JobState.RUNNING
+    gate.is_open.set()
+    wait_for(lambda: working.state("b") is JobState.COMPLETED)
+    assert working.state("a") is JobState.COMPLETED
+
+
+def test_only_so_many_pictures_are_in_hand_and_they_keep_their_order(works: Callable[..., Working], gate: Gate) -> None:
+    def finish(words: str, index: int) -> Picture:
+        gate(words, index)
+        return Picture(1, 1, bytes((100 + index, 0, 0)))
+
+    working = works(Finishing(finish=finish))
+    working.bench.submit("a", instruction="slow", num_images=4, output_format="png")
+    working.bench.submit("b", instruction="slow")
+    working.start()
+    wait_for(lambda: working.state("b") is JobState.RUNNING)
+    time.sleep(0.1)
+    assert gate.waiting == FINISHERS
+    gate.is_open.set()
+    wait_for(lambda: working.state("b") is JobState.COMPLETED)
+    assert working.reds("a") == [100, 101, 102, 103]
 
 
 def test_an_image_is_finished_while_the_next_of_its_edit_is_made(works: Callable[..., Working]) -> None:
@@ -128,10 +174,7 @@ def test_an_image_is_finished_while_the_next_of_its_edit_is_made(works: Callable
     working.bench.submit(num_images=3, output_format="png")
     working.start()
     wait_for(lambda: working.state("a") is JobState.COMPLETED)
-    output = working.job("a").output
-    assert output is not None
-    files = [b"".join(working.bench.blobs.read(image["blob"], now=time.time())) for image in output["images"]]
-    assert [decode(data).rgb[0] for data in files] == [100, 101, 102]
+    assert working.reds("a") == [100, 101, 102]
 
 
 def test_an_error_while_a_picture_is_finished_fails_its_job_and_no_other(
@@ -174,7 +217,7 @@ def test_images_of_an_edit_that_was_cancelled_are_not_finished(works: Callable[.
     finished: list[str] = []
 
     def finish(words: str, index: int) -> Picture:
-        finished.append(f"{words} {index}")
+        finished.append(words)
         return gate(words, index)
 
     def step(words: str, index: int) -> None:
@@ -183,7 +226,7 @@ def test_images_of_an_edit_that_was_cancelled_are_not_finished(works: Callable[.
             time.sleep(0.06)  # the log is written this often
 
     working = works(Finishing(step=step, finish=finish))
-    working.bench.submit("a", instruction="slow")
+    working.bench.submit("a", instruction="slow", num_images=FINISHERS)
     working.bench.submit("b", instruction="second", num_images=3)
     working.start()
     assert gate.is_here.wait(10)
@@ -192,7 +235,27 @@ def test_images_of_an_edit_that_was_cancelled_are_not_finished(works: Callable[.
     gate.is_open.set()
     wait_for(lambda: working.state("b") is JobState.CANCELLED)
     assert working.state("a") is JobState.COMPLETED
-    assert finished == ["slow 0"]
+    assert finished == ["slow"] * FINISHERS
+
+
+def test_images_of_an_edit_of_which_one_could_not_be_finished_are_left_out(
+    works: Callable[..., Working], gate: Gate
+) -> None:
+    finished: list[str] = []
+
+    def finish(words: str, index: int) -> Picture:
+        finished.append(f"{words} {index}")
+        if (words, index) == ("bad", 0):
+            raise ValueError
+        return gate("slow" if index < FINISHERS + 1 else words, index)
+
+    working = works(Finishing(finish=finish))
+    working.bench.submit("a", instruction="bad", num_images=FINISHERS + 2)
+    working.start()
+    wait_for(lambda: working.state("a") is JobState.FAILED)
+    gate.is_open.set()
+    working.end()
+    assert sorted(finished) == [f"bad {index}" for index in range(FINISHERS + 1)]
 
 
 def test_a_lease_outlasts_a_long_finish(works: Callable[..., Working]) -> None:

@@ -147,17 +147,17 @@ def test_the_next_job_is_edited_while_the_pictures_of_the_last_are_saved(
         return put(*args, **fields)
 
     monkeypatch.setattr(bench.blobs, "put", slow)
-    for name in "abc":
+    for name in "abcd":
         bench.submit(name)
     thread = threading.Thread(target=bench.runner.run)
     thread.start()
-    wait_for(lambda: bench.store.get("b").state is JobState.RUNNING)
-    assert bench.store.get("a").state is JobState.RUNNING
+    wait_for(lambda: bench.store.get("c").state is JobState.RUNNING)
+    assert bench.store.get("a").state is bench.store.get("b").state is JobState.RUNNING
     time.sleep(0.1)
-    assert bench.store.get("c").state is JobState.QUEUED  # at most one waits to be saved
+    assert bench.store.get("d").state is JobState.QUEUED  # whoever edits faster than it can save has to wait
     disk_is_free.set()
-    wait_for(lambda: bench.store.get("c").state is JobState.COMPLETED)
-    assert bench.store.get("a").state is JobState.COMPLETED
+    wait_for(lambda: bench.store.get("d").state is JobState.COMPLETED)
+    assert {bench.store.get(name).state for name in "abc"} == {JobState.COMPLETED}
     bench.runner.drain()
     thread.join(timeout=10)
     bench.store.close()

@@ -66,7 +66,7 @@ class Tools:
     ahead: SourcesAhead
     pictures: Pictures
     previews: PreviewTools
-    finisher: Executor  # one thread, on which pictures are finished and saved in their order
+    finishers: Executor  # threads that finish and encode pictures
     clock: Callable[[], float]
     lease_seconds: float
     safety: SafetyChecker | None
@@ -76,10 +76,13 @@ class Tools:
 
 
 @dataclass(frozen=True, slots=True)
-class Finished:
-    """A picture in the source's size. ``is_flagged`` is None where it was not checked."""
+class Made:
+    """A picture of the source's size as a file, which is far smaller than its pixels. ``is_flagged`` is None where it
+    was not checked."""
 
-    picture: Picture
+    data: bytes
+    width: int
+    height: int
     is_flagged: bool | None
 
 
@@ -88,23 +91,23 @@ class Edited:
     """What the engine made: pictures that are being finished."""
 
     started: EditStarted
-    images: list[Future[Finished]]
+    images: list[Future[Made]]
     seconds: float  # on the device
     traded: Traded | None
 
 
 class Attempt:
     """`edit` needs the device, `finish` does not: the next job may use it meanwhile. An image that had its last step is
-    finished on the thread of `finish` too, while the device goes on with the next image."""
+    finished and encoded on a thread of its own, while the device goes on with the next image."""
 
     def __init__(self, job: Job, tools: Tools) -> None:
         self.job_id, self.lease = job.id, str(job.lease_token)
         self._job, self._tools = job, tools
         self._log = JobLog(tools.store, job, self.lease, tools.clock)
         self._spans = JobSpans(tools.tracer, job)
-        self._measured: list[Observation] = []  # the thread of previews adds to it
+        self._measured: list[Observation] = []  # the threads of previews and finished pictures add to it
         self._request: EditRequest | None = None
-        self._images: list[Future[Finished]] = []
+        self._images: list[Future[Made]] = []
         self._outcome: Edited | Failure | JobCancelled | HandedBack | LeaseLost | None = None
 
     def edit(self) -> None:
@@ -124,11 +127,10 @@ class Attempt:
             self._outcome = BROKEN
         finally:
             if not isinstance(self._outcome, Edited):
-                for image in self._images:
-                    image.cancel()
+                self._leave_out_images()
 
     def finish(self) -> None:
-        """Save the pictures as soon as they are finished, and write how the job ended.
+        """Save the pictures as soon as they are made, and write how the job ended.
 
         Raises:
             StoreUnavailable: for longer than the lease; another attempt will follow.
@@ -148,6 +150,7 @@ class Attempt:
             except (JobCancelled, HandedBack, LeaseLost) as told:
                 outcome = told
             except Exception:
+                self._leave_out_images()
                 logger.exception("the pictures of %s could not be finished or saved", job.id)
                 outcome = BROKEN
             else:
@@ -165,6 +168,11 @@ class Attempt:
             return self._write(JobState.QUEUED, lambda **fields: store.hand_back(job.id, self.lease, **fields))
         logger.warning("lost the lease of %s", job.id)
         return None
+
+    def _leave_out_images(self) -> None:
+        """Those that nobody has begun to finish."""
+        for image in self._images:
+            image.cancel()
 
     def _measure(self, measure: Measure, value: float, label: str = "") -> None:
         self._measured.append(observed(measure, value, label))
@@ -245,8 +253,9 @@ class Attempt:
                 previews.offer(progress)
                 step_began = time.monotonic()
                 tools.ahead.look(seconds_of_steps / steps * (progress.steps_total - progress.steps_done))
-            elif isinstance(progress, ImageMade):
-                self._images.append(tools.finisher.submit(self._finished, request, progress.finish))
+            elif isinstance(progress, ImageMade) and started is not None:
+                index = len(self._images)
+                self._images.append(tools.finishers.submit(self._made, request, started, index, progress.finish))
             elif isinstance(progress, EditDone):
                 done = progress
                 if progress.traded is not None:
@@ -258,15 +267,32 @@ class Attempt:
             self._measure(STEPS_PER_SECOND, steps / seconds_of_steps)
         return started, done
 
-    def _finished(self, request: EditRequest, finish: Callable[[], Picture]) -> Finished:
-        """One image in the source's size, black where the checker flags it."""
+    def _made(self, request: EditRequest, started: EditStarted, index: int, finish: Callable[[], Picture]) -> Made:
+        """One image in the source's size, black where the checker flags it, as a file."""
         began = time.monotonic()
-        with about(job_id=self._job.id), self._spans.stage("finish") as span:
-            picture = finish()
-            span.note(width=picture.width, height=picture.height)
-            is_flagged = next(iter(self._flagged(request, [picture])), None)
-        self._log.say(f"finished: {picture.width}x{picture.height}", seconds=round(time.monotonic() - began, 3))
-        return Finished(blackened(picture) if is_flagged else picture, is_flagged)
+        with about(job_id=self._job.id):
+            with self._spans.stage("finish") as span:
+                picture = finish()
+                span.note(width=picture.width, height=picture.height)
+                is_flagged = next(iter(self._flagged(request, [picture])), None)
+            self._log.say(f"finished: {picture.width}x{picture.height}", seconds=round(time.monotonic() - began, 3))
+            picture = blackened(picture) if is_flagged else picture
+            data = self._encoded(request, started, index, picture)
+        return Made(data, picture.width, picture.height, is_flagged)
+
+    def _encoded(self, request: EditRequest, started: EditStarted, index: int, picture: Picture) -> bytes:
+        tools = self._tools
+        origin = {
+            "software": f"hidream-edit {__version__}",
+            "model": tools.engine.name,
+            "seed": started.settings.seed_of_image(index),
+            "settings": started.settings.as_json(),
+        }
+        began = time.monotonic()
+        with self._spans.stage("encode", width=picture.width, height=picture.height):
+            data = encode(picture, request.output_format, about=origin if tools.tells_origin else None)
+        self._measure(ENCODE_SECONDS, time.monotonic() - began)
+        return data
 
     def _saved(self, edited: Edited) -> Mapping[str, Any]:
         """The output of the job. Its pictures are saved before it is completed: a crash in between repeats work, and
@@ -274,12 +300,12 @@ class Attempt:
         request = self._request
         if request is None:
             raise RuntimeError("nothing was edited")
-        finished = [image.result() for image in edited.images]
-        flagged = [one.is_flagged for one in finished if one.is_flagged is not None]
+        made = [image.result() for image in edited.images]
+        flagged = [one.is_flagged for one in made if one.is_flagged is not None]
         if any(flagged):
             self._log.say(FLAGGED, EventLevel.WARN)
         self._log.flush()  # somebody may have cancelled it meanwhile
-        images = [self._stored(request, edited.started, index, one.picture) for index, one in enumerate(finished)]
+        images = [self._stored(one, f"image/{request.output_format}") for one in made]
         return {
             "images": images,
             "timings": {"inference": round(edited.seconds, 4)},
@@ -290,22 +316,10 @@ class Attempt:
             "quality": None if edited.traded is None else edited.traded.as_json(),
         }
 
-    def _stored(self, request: EditRequest, started: EditStarted, index: int, picture: Picture) -> dict[str, Any]:
-        tools = self._tools
-        about = {
-            "software": f"hidream-edit {__version__}",
-            "model": tools.engine.name,
-            "seed": started.settings.seed_of_image(index),
-            "settings": started.settings.as_json(),
-        }
-        began = time.monotonic()
-        with self._spans.stage("encode", width=picture.width, height=picture.height):
-            data = encode(picture, request.output_format, about=about if tools.tells_origin else None)
-        self._measure(ENCODE_SECONDS, time.monotonic() - began)
-        content_type = f"image/{request.output_format}"
+    def _stored(self, made: Made, content_type: str) -> dict[str, Any]:
         with self._spans.stage("store"):
-            facts = self._patiently(lambda: self._kept(data, content_type))
-        return {"blob": facts.id, "width": picture.width, "height": picture.height, "content_type": content_type}
+            facts = self._patiently(lambda: self._kept(made.data, content_type))
+        return {"blob": facts.id, "width": made.width, "height": made.height, "content_type": content_type}
 
     def _patiently(self, call: Callable[[], T]) -> T:
         """Do what needs the files, as soon as they can be had.

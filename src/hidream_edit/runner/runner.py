@@ -1,4 +1,4 @@
-"""The loop of a runner: one job on the device, the one before it being finished and saved, the source of the next being
+"""The loop of a runner: one job on the device, those before it being finished and saved, the source of the next being
 read."""
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ import logging
 import threading
 import time
 import uuid
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -29,6 +30,9 @@ from hidream_edit.telemetry.traces import NO_TRACES, Tracer
 
 logger = logging.getLogger(__name__)
 
+FINISHERS = 2  # pictures that are finished and encoded at once; each holds its source's and its own pixels
+BEHIND_MAX = 2  # edits that had their last step and are not saved, beside the one on the device
+
 
 @dataclass(frozen=True, slots=True)
 class RunnerLimits:
@@ -40,9 +44,9 @@ class RunnerLimits:
 
 
 class Runner:
-    """Edits one job at a time until it is told to stop. While one is edited, the pictures of the last one are finished,
-    encoded and saved, and the source of the one that is likely next is read, so that the device does not wait for a
-    processor, a disk or a network."""
+    """Edits one job at a time until it is told to stop. While one is edited, the pictures of those before it are
+    finished, encoded and saved, and the source of the one that is likely next is read, so that the device does not wait
+    for a processor, a disk or a network. Jobs are saved in the order in which they were edited."""
 
     def __init__(
         self,
@@ -69,9 +73,9 @@ class Runner:
             store, read_source, pictures, tracer, reader, clock=clock, is_wanted=lambda: not self._draining.is_set()
         )
         previews = PreviewTools(blobs, previewer, clock)
-        self._saver = ThreadPoolExecutor(1, "saver")
+        self._finishers, self._saver = ThreadPoolExecutor(FINISHERS, "finisher"), ThreadPoolExecutor(1, "saver")
         self._tools = Tools(
-            store, blobs, engine, read_source, self._ahead, pictures, previews, self._saver, clock,
+            store, blobs, engine, read_source, self._ahead, pictures, previews, self._finishers, clock,
             self._limits.lease_seconds, safety, tells_origin, self._hurry, tracer,
         )  # fmt: skip
         self._heartbeat = Heartbeat(
@@ -111,8 +115,8 @@ class Runner:
     def run(self) -> None:
         """Work until `drain`."""
         self._announce()
-        saving: Future[None] | None = None
-        with self._heartbeat, self._saver:
+        behind: deque[Future[None]] = deque()
+        with self._heartbeat, self._finishers, self._saver:  # ended from the right: savers wait for finishers
             while not self._draining.is_set():
                 try:
                     revision = self._store.revision()
@@ -124,9 +128,9 @@ class Runner:
                         self._store.wait(revision, seconds_max=self._limits.look_seconds)
                         continue
                     attempt = self._edited(job)
-                    if saving is not None:
-                        wait([saving])  # one at a time: whoever edits faster than it can save has to wait
-                    saving = self._saver.submit(self._finished, attempt)
+                    behind.append(self._saver.submit(self._finished, attempt))
+                    if len(behind) > BEHIND_MAX:
+                        wait([behind.popleft()])  # whoever edits faster than it can save has to wait
                 except StoreUnavailable:
                     logger.exception("the store does not answer")
                     self._draining.wait(self._limits.look_seconds)
