@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from benchmarks.configurations import MID_CONFIG
 from diffusers import HiDreamImageTransformer2DModel
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -53,16 +54,7 @@ TINY = TransformerConfig(
     max_resolution=(16, 32),
     llama_layers=(0, 1, 1, 1),
 )
-MID = replace(
-    REAL_CONFIG,
-    num_layers=2,
-    num_single_layers=4,
-    num_attention_heads=4,
-    caption_channels=(256, 256),
-    text_emb_dim=256,
-    llama_layers=(0, 1, 2, 3, 3, 3),
-)
-CONFIGURATIONS = {"real": REAL_CONFIG, "mid": MID, "tiny": TINY}
+CONFIGURATIONS = {"real": REAL_CONFIG, "mid": MID_CONFIG, "tiny": TINY}
 BRANCHES, TEXT_ROWS, STEPS = 3, 128, 3
 PAD = Pad(place=4, copies=2208)  # of a picture of 640×480 that keeps its size
 ERROR_RATIO_MAX = 1.5

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import torch
+from benchmarks.configurations import MID_CONFIG
 from benchmarks.engine.device_model import DeviceModel
 from benchmarks.engine.edits import Edit
 from benchmarks.engine.models import BundledModel, FolderModel, Model
@@ -100,22 +101,7 @@ MID = Case(
     "mid-size random model, float32",
     FolderModel(
         RandomModel(
-            TransformerConfig(
-                in_channels=16,
-                out_channels=16,
-                patch_size=2,
-                num_layers=2,
-                num_single_layers=4,
-                num_attention_heads=4,
-                attention_head_dim=128,
-                caption_channels=(256, 256),
-                text_emb_dim=256,
-                num_routed_experts=4,
-                num_activated_experts=2,
-                axes_dims_rope=(64, 32, 32),
-                max_resolution=(96, 192),
-                llama_layers=(0, 1, 2, 3, 3, 3),
-            ),
+            MID_CONFIG,
             text_width=256,
             autoencoder_widths=(16, 32, 64, 64),
             autoencoder_groups=16,

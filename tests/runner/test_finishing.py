@@ -305,14 +305,22 @@ def test_whoever_lost_the_lease_while_finishing_writes_nothing(works: Callable[.
 def test_a_runner_that_ends_finishes_what_had_its_last_step(
     works: Callable[..., Working], gate: Gate, in_a_hurry: bool
 ) -> None:
-    working = works(Finishing(finish=gate))
-    working.bench.submit("a", instruction="slow")
-    working.bench.submit("b")
+    is_busy, may_go_on = threading.Event(), threading.Event()
+
+    def step(words: str, _: int) -> None:
+        if words == "third":
+            is_busy.set()
+            may_go_on.wait(10)
+
+    working = works(Finishing(step=step, finish=gate))
+    for name, words in (("a", "slow"), ("b", "slow"), ("c", "third")):
+        working.bench.submit(name, instruction=words)
     working.start()
-    assert gate.is_here.wait(10)
-    wait_for(lambda: working.state("b") is JobState.RUNNING)
+    assert is_busy.wait(10)
     runner = working.bench.runner
     (runner.hurry if in_a_hurry else runner.drain)()
+    may_go_on.set()
     gate.is_open.set()
     working.end()
-    assert working.state("a") is JobState.COMPLETED
+    assert working.state("a") is working.state("b") is JobState.COMPLETED
+    assert working.state("c") is (JobState.QUEUED if in_a_hurry else JobState.COMPLETED)

@@ -77,8 +77,8 @@ class Tools:
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """A picture of the source's size as a file, which is far smaller than its pixels. ``is_flagged`` is None where it
-    was not checked."""
+    """A picture of the source's size as a file, so that no pixels wait. ``is_flagged`` is None where it was not
+    checked."""
 
     data: bytes
     width: int
