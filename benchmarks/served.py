@@ -44,6 +44,7 @@ PHOTO, RUNNER = ROOT / "examples" / "photo.jpg", ROOT / "benchmarks" / "traced_r
 PAGE, PICTURES = ROOT / "docs" / "performance.md", ROOT / "docs" / "images"
 PRETENDED = "PRETEND_STEP_SECONDS"
 BEGIN, END = "<!-- trace: begin (make bench-trace) -->", "<!-- trace: end -->"
+SHIFT_PIXELS = 4
 WORDS = ("warm", "night", "autumn", "vintage", "sepia", "cool", "foggy", "rainy", "a watercolour", "a pencil sketch")
 SENT_SECONDS, LATE_SECONDS = 0.05, 1.5  # how often processes send their spans; after which all have come
 
@@ -84,18 +85,22 @@ def serving(source: Path, folder: Path, collector: Collector, step_seconds: floa
         server.stdout.close()
 
 
-def photo(megapixels: float) -> bytes:
-    """The example as large as a phone takes it."""
+def photo(megapixels: float, number: int = 0) -> bytes:
+    """The example as large as a phone takes it. Those with other numbers are other pictures, a little to the right: the
+    engine keeps the latents of what it saw last."""
     with Image.open(PHOTO) as small:
+        left = number * SHIFT_PIXELS
         scale = (megapixels * 1e6 / (small.width * small.height)) ** 0.5
-        large = small.resize((round(small.width * scale), round(small.height * scale)), Image.Resampling.BICUBIC)
+        size = round(small.width * scale), round(small.height * scale)
+        large = small.resize(size, Image.Resampling.BICUBIC, box=(left, 0, small.width, small.height))
     buffer = io.BytesIO()
     large.save(buffer, "JPEG", quality=92)
     return buffer.getvalue()
 
 
-def measured(source: Path, picture: bytes, steps: int, step_seconds: float | None = None) -> Run:
-    """One server's life: its first edits, one that is streamed, ten that wait in the queue."""
+def measured(source: Path, pictures: Sequence[bytes], steps: int, step_seconds: float | None = None) -> Run:
+    """One server's life: its first edits, one that is streamed, ten that wait in the queue, each of its own picture."""
+    first, streamed, *queued = pictures
     seconds: dict[str, float] = {}
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -105,18 +110,18 @@ def measured(source: Path, picture: bytes, steps: int, step_seconds: float | Non
     ):
         for name in ("first edit", "second edit", "third edit"):  # words of their own: no text is there already
             with taking(seconds, name):
-                client.edit(picture, f"turn it into a {name}", seed=1)
-        for _ in client.stream(picture, "let it be warm", num_inference_steps=steps, seed=1):
+                client.edit(first, f"turn it into a {name}", seed=1)
+        for _ in client.stream(first, "let it be warm", num_inference_steps=steps, seed=1):
             pass
         time.sleep(LATE_SECONDS)
         collector.spans.clear()
         with taking(seconds, "streamed edit"):
-            told = list(client.stream(picture, "make it night", num_inference_steps=steps, seed=2))
+            told = list(client.stream(streamed, "make it night", num_inference_steps=steps, seed=2))
         seconds["previews"] = sum(not isinstance(event, Edit) for event in told)
         time.sleep(LATE_SECONDS)
         one = list(collector.spans)
         collector.spans.clear()
-        uploads = [client.upload(picture) for _ in WORDS]
+        uploads = [client.upload(picture) for picture in queued]
         with taking(seconds, "ten in a row"):
             waiting = [client.submit(url, f"make it {word}", seed=3) for url, word in zip(uploads, WORDS, strict=True)]
             for submitted in waiting:
@@ -289,10 +294,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="of each version, with --beside")
     parser.add_argument("--step-seconds", type=float, help="of a pretended device, which takes no processor")
     options = parser.parse_args()
-    picture = photo(options.megapixels)
+    pictures = [photo(options.megapixels, number) for number in range(2 + len(WORDS))]
     if options.beside is None:
         load = f"{os.getloadavg()[0]:.1f}"
-        run = measured(ROOT / "src", picture, options.steps, options.step_seconds)
+        run = measured(ROOT / "src", pictures, options.steps, options.step_seconds)
         told = section(run, options.megapixels, options.steps, load)
         if options.step_seconds is None:
             write(run, options.megapixels, options.steps, told)
@@ -301,7 +306,7 @@ def main() -> None:
     told: dict[str, list[dict[str, float]]] = {"beside": [], "here": []}
     for _ in range(options.rounds):
         for name, source in (("beside", options.beside), ("here", ROOT / "src")):
-            run = measured(source, picture, options.steps, options.step_seconds)
+            run = measured(source, pictures, options.steps, options.step_seconds)
             told[name].append(run.seconds | {"device waits": median(idle_seconds(run.ten))})
             print(name, json.dumps({what: round(value, 3) for what, value in told[name][-1].items()}), flush=True)
     for what in told["here"][0]:

@@ -58,9 +58,9 @@ class Server:
     client: Client
     collector: Collector
 
-    def row(self, picture: bytes, output_format: Format) -> Row:
+    def row(self, pictures: Sequence[bytes], output_format: Format) -> Row:
         """Ten uploads, then ten edits that wait in the line."""
-        uploads = [self.client.upload(picture) for _ in WORDS]
+        uploads = [self.client.upload(picture) for picture in pictures]
         self.collector.spans.clear()
         began = time.perf_counter()
         waiting = [
@@ -137,11 +137,11 @@ def main() -> None:
         if options.beside is not None:
             servers = {"beside": stack.enter_context(ready(options.beside, options.step_seconds))} | servers
         for megapixels, output_format in itertools.product(options.megapixels, options.formats):
-            picture = photo(megapixels)
+            pictures = [photo(megapixels, number) for number in range(len(WORDS))]
             rows: dict[str, list[Row]] = {version: [] for version in servers}
             for _ in range(options.rounds):
                 for version, server in servers.items():
-                    rows[version].append(server.row(picture, output_format))
+                    rows[version].append(server.row(pictures, output_format))
             for version, of_version in rows.items():
                 print(told(version, megapixels, output_format, of_version), flush=True)
             if options.beside is not None:

@@ -167,20 +167,22 @@ def test_grouped_products_are_tried_before_they_are_taken() -> None:
     assert grouped_products_work(CPU, torch.bfloat16)
 
 
+@pytest.mark.parametrize("size", [(64, 64), (48, 64)], ids=["square", "padded"])
 def test_a_compiled_block_has_no_break_and_no_second_compilation_for_another_step(
-    tiny_folder: Path, picture: Picture
+    size: tuple[int, int], tiny_folder: Path
 ) -> None:
     from torch._dynamo.testing import CompileCounter  # slow to import
 
     torch._dynamo.reset()
-    measures = Measures(trims=True, fused=True, grouped=True)
+    measures = Measures(trims=True, one_pad=True, fused=True, grouped=True)
+    picture = random_picture(*size)
     engine = Engine.load(tiny_folder, device="cpu", dtype="bfloat16", measures=measures)
     seen = CompileCounter()
     for block in engine._loaded.edit_transformer.blocks:
         block.forward = torch.compile(block.forward, fullgraph=True, dynamic=False, backend=seen)
-    edited(engine, picture)
+    edited(engine, picture, fit=Fit.NATIVE)
     first = seen.frame_count
-    edited(engine, picture, edit_instruction="another one", num_inference_steps=7)
+    edited(engine, picture, fit=Fit.NATIVE, edit_instruction="another one", num_inference_steps=7)
     assert 0 < first == seen.frame_count
     torch._dynamo.reset()
 
