@@ -2,6 +2,7 @@
 the presets have them.
 
     make bench-quality                              the mini model at two settings, and the recorded runs where they are
+    python benchmarks/quality.py --recorded         the recorded runs alone, with 28 steps; their own are too few
     python benchmarks/quality.py --edits 2 --quick  a few edits, presets only
     python benchmarks/quality.py --strip out.jpg    one edit in all qualities, side by side
     python benchmarks/quality.py --quantizations    weights in fewer bits instead of less work
@@ -144,9 +145,14 @@ def distances(ours: np.ndarray, exact: np.ndarray) -> tuple[float, float]:
     return 10 * np.log10(255**2 / error), float(similarity)
 
 
-def compare(engine: Engine, requests: list[Request], measures: dict[str, Trades]) -> dict[str, Column]:
-    """Each measure beside the exact edit, in turns."""
-    columns = {name: Column() for name in measures}
+Columns = dict[str, Column]
+
+
+def compare(
+    engine: Engine, requests: list[Request], measures: dict[str, Trades], columns: Columns | None = None
+) -> Columns:
+    """Each measure beside the exact edit, in turns; added to ``columns`` where there are some."""
+    columns = {name: Column() for name in measures} if columns is None else columns
     edited(engine, requests[0], None)  # the first one builds what later ones find built
     for request in requests:
         exact, seconds = edited(engine, request, None)
@@ -166,7 +172,19 @@ def compare(engine: Engine, requests: list[Request], measures: dict[str, Trades]
     return columns
 
 
-def shown(title: str, columns: dict[str, Column]) -> None:
+def show_recorded_runs(measures: dict[str, Trades]) -> None:
+    """Their weights, which are random, and their requests with so many steps that some can be left out."""
+    columns: Columns = {name: Column() for name in measures}
+    with tempfile.TemporaryDirectory() as folder:
+        for case in golden_cases():
+            engine = case.engine(Path(folder) / case.name, float8="emulated")
+            edit_input = replace(case.edit_input(), num_inference_steps=HOSTED["num_inference_steps"])
+            compare(engine, [Request(case.source(), edit_input)], measures, columns)
+    if any(column.psnr for column in columns.values()):
+        shown("the recorded runs, 28 steps", columns)
+
+
+def shown(title: str, columns: Columns) -> None:
     print(f"\n## {title}\n\n{HEAD}", *(column.row(name) for name, column in columns.items()), sep="\n", flush=True)
 
 
@@ -219,11 +237,15 @@ def main() -> None:
     parser.add_argument("--photos", type=Path, nargs="*", default=[])
     parser.add_argument("--float8", action="store_true", help="float8 on the GPU; on a CPU it is emulated")
     parser.add_argument("--quantizations", action="store_true", help="weights in fewer bits, and nothing else")
+    parser.add_argument("--recorded", action="store_true", help="the recorded runs, and nothing else")
     parser.add_argument("--strip", type=Path)
     parser.add_argument("--instruction", default="make it look like a rainy night")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     on_gpu = torch.cuda.is_available()
+    if options.recorded:
+        show_recorded_runs(MEASURES | PRESETS)
+        return
     if options.quantizations:
         exact_engine = Engine.load(options.model)
         for title, fields in (("28 steps, guidance 3.5 and 2", HOSTED), ("the model's own settings", {})):
@@ -244,11 +266,7 @@ def main() -> None:
         requests = list(requests_of(engine, options.edits, fields, options.photos))
         shown(f"{engine.model.name}, {title}", compare(engine, requests, measures))
     if options.model is None:
-        with tempfile.TemporaryDirectory() as folder:
-            for case in golden_cases():
-                recorded = case.engine(Path(folder) / case.name)
-                request = Request(case.source(), case.edit_input())
-                shown(f"recorded run {case.name}", compare(recorded, [request], PRESETS))
+        show_recorded_runs(measures)
 
 
 if __name__ == "__main__":

@@ -118,7 +118,9 @@ class GoldenCase:
             fit=Fit.NATIVE,
         )
 
-    def engine(self, target: Path, *, dtype: str = "float32", devices: tuple[str, ...] = ("cpu",)) -> Engine:
+    def engine(
+        self, target: Path, *, dtype: str = "float32", devices: tuple[str, ...] = ("cpu",), **options: Any
+    ) -> Engine:
         """The engine with the weights and the sampler that the case names."""
         checkpoint = GOLDEN / "checkpoint"
         if not target.exists():
@@ -132,6 +134,7 @@ class GoldenCase:
             refine_patch_embedder=self.settings["refine_x_embedder"] or "e1",
             devices=devices,
             dtype=dtype,
+            **options,
         )
 
 
