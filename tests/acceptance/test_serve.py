@@ -263,6 +263,14 @@ def test_it_speaks_tls_under_the_hosted_names(tmp_path: Path) -> None:
         with httpx.Client(verify=trusted) as client:
             response = client.get(f"{server.url}/health", headers={"host": "fal.run"}, extensions=extensions)
         assert response.json()["status"] == "ok"
+        # A ticket that comes while a client writes its first request can cost it that request (`without_tickets`).
+        with (
+            socket.create_connection(("localhost", httpx.URL(server.url).port or 0)) as plain,
+            trusted.wrap_socket(plain, server_hostname="localhost") as secure,
+        ):
+            secure.sendall(b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n")
+            assert secure.recv(4096).startswith(b"HTTP/1.1 200")
+            assert secure.session is None or not secure.session.has_ticket
     finally:
         server.close()
 

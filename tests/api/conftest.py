@@ -37,7 +37,7 @@ from hidream_edit.telemetry.traces import NO_TRACES, Tracer
 from hidream_edit.testing import NullEngine
 from hidream_edit.webhooks.sender import WebhookSender
 from hidream_edit.webhooks.signing import key_set, new_private_key
-from hidream_edit.wiring.dev_tls import DevTls
+from hidream_edit.wiring.dev_tls import DevTls, without_tickets
 from hidream_edit.wiring.serve import KEEP_ALIVE_SECONDS
 
 APP = "/fal-ai/hidream-e1-full"
@@ -102,6 +102,7 @@ class Server:
                 timeout_keep_alive=KEEP_ALIVE_SECONDS,
                 ssl_certfile=None if tls is None else tls.certificate,
                 ssl_keyfile=None if tls is None else tls.key,
+                ssl_context_factory=None if tls is None else without_tickets,
             )
         )
         self._thread = threading.Thread(target=self._uvicorn.run)

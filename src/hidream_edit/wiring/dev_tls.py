@@ -5,6 +5,8 @@ from __future__ import annotations
 import datetime as dt
 import ipaddress
 import os
+import ssl
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,6 +77,19 @@ def made(folder: Path, bases: tuple[str, ...]) -> DevTls:
     chain = (one.public_bytes(serialization.Encoding.PEM) for one in (certificate, authority))
     files.certificate.write_bytes(b"".join(chain))
     return files
+
+
+def without_tickets(_: object, default: Callable[[], ssl.SSLContext]) -> ssl.SSLContext:
+    """What uvicorn would speak TLS with, but without session tickets.
+
+    A ticket comes while the client may be writing its first request. Python's own client reads it on another thread,
+    both in one OpenSSL object, which none may share: then the request can be lost, and the official Python client's
+    ``realtime`` waits for ever (seen in one of some hundred connections). A ticket saves a later handshake a few
+    milliseconds.
+    """
+    context = default()
+    context.num_tickets = 0
+    return context
 
 
 def existing(folder: Path) -> DevTls:

@@ -34,7 +34,7 @@ from hidream_edit.telemetry.meters import Meters
 from hidream_edit.telemetry.traces import Tracer
 from hidream_edit.webhooks.sender import WebhookSender
 from hidream_edit.webhooks.signing import key_set
-from hidream_edit.wiring.dev_tls import existing
+from hidream_edit.wiring.dev_tls import existing, without_tickets
 from hidream_edit.wiring.readiness import READINESS_SECONDS, ReadinessOf
 from hidream_edit.wiring.server_parts import ServerParts, open_parts, read_secret, read_webhook_key
 from hidream_edit.wiring.threads import threads_of_runner
@@ -203,6 +203,7 @@ async def _serve(
         ws_max_size=WS_BYTES_MAX,
         ssl_certfile=None if tls is None else tls.certificate,
         ssl_keyfile=None if tls is None else tls.key,
+        ssl_context_factory=None if tls is None else without_tickets,
     )
     server = Server(config)
     maintenance = Maintenance(parts.store, parts.blobs)
