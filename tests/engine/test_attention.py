@@ -41,7 +41,6 @@ def test_a_pad_counts_as_often_as_it_is_said_to(way: Attend, count: int) -> None
 
 @pytest.mark.parametrize("count", [3, 84, 4000])
 def test_in_bfloat16_no_more_than_rounding_is_lost(count: int) -> None:
-    """A bias of ln(count) in bfloat16 would be wrong by up to one part in sixty."""
     wide = some(QUERIES), some(KEYS), some(KEYS + 1)[:, :, 1:]
     wide[1][:, :, PLACE] = 0
     query, key, value = (one.bfloat16() for one in wide)

@@ -58,7 +58,7 @@ def widening_bytes(
 def _product_of(weight: str, measures: Measures) -> str:
     """A name that the weights of one product share."""
     if measures.fused:
-        weight = re.sub(r"\.to_[qkv]\b|\.to_[qkv](?=_t)", ".qkv", weight)
+        weight = re.sub(r"\.to_[qkv](?=\.|_t)", ".qkv", weight)
     if measures.fused or measures.grouped:
         weight = re.sub(r"\.w[13]\.", ".w13.", weight)
     return re.sub(r"\.experts\.\d+\.", ".experts.", weight) if measures.grouped else weight

@@ -43,7 +43,6 @@ def load_stages(
     "As shipped" the refine stage runs the base model with the patch embedder of E1 (model.md 11.1).
     """
     weights, adapter = _Weights(found, plan, options), found.adapter
-    stored = kept_as_stored(found, options.dtype, options.measures)
     edit: dict[str, Tensor] = {}
     refine: dict[str, Tensor] = {}
     if adapter is None:
@@ -55,7 +54,7 @@ def load_stages(
         for name, weight in weights.read(found.headers):
             plain = weights.kept(name, weight)
             if found.base is None:
-                refine |= {name: weight.to(stored[name])} if name in stored else plain
+                refine |= weights.kept_for_refining(name, weight, plain)
             if name in REPLACED:
                 edit[name] = pieces[name].to(options.dtype)
             elif name in adapted:
@@ -67,7 +66,7 @@ def load_stages(
                 edit |= plain
     if found.base is not None:
         for name, weight in weights.read(found.base):
-            refine |= {name: weight.to(stored[name])} if name in stored else weights.kept(name, weight)
+            refine |= weights.kept_for_refining(name, weight, weights.kept(name, weight))
     config, measures, quantization = found.config, options.measures, options.quantization
     if not refine:
         return assembled(config, measures, edit, quantization), None
@@ -84,6 +83,7 @@ class _Weights:
         empty = blueprint(Transformer, found.config)
         self._wanted = [*shapes_of(empty)]
         self._streamed = streamed_names(self._wanted, plan)
+        self._stored = kept_as_stored(found, options.dtype, options.measures)
         is_packed = options.quantization is not Quantization.NONE
         self._packed = linear_weights(empty) if is_packed else frozenset[str]()
 
@@ -99,6 +99,11 @@ class _Weights:
         if name not in self._packed:
             return {name: weight}
         return packed_under(name, weight, self._options.quantization, on=self._options.device)  # as merging
+
+    def kept_for_refining(self, name: str, weight: Tensor, plain: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The same of a weight that the refine stage reads: ``plain``, which the edit stage may have too, or as narrow
+        as its file where no other stage reads it."""
+        return {name: weight.to(self._stored[name])} if name in self._stored else plain
 
 
 def assembled(

@@ -82,10 +82,10 @@ def made(folder: Path, bases: tuple[str, ...]) -> DevTls:
 def without_tickets(_: object, default: Callable[[], ssl.SSLContext]) -> ssl.SSLContext:
     """What uvicorn would speak TLS with, but without session tickets.
 
-    A ticket comes while the client may be writing its first request. Python's own client reads it on another thread,
-    both in one OpenSSL object, which none may share: then the request can be lost, and the official Python client's
-    ``realtime`` waits for ever (seen in one of some hundred connections). A ticket saves a later handshake a few
-    milliseconds.
+    A ticket comes while a client may be writing its first request. The websockets library, which the official Python
+    client uses, reads it on another thread, and two threads must not use one OpenSSL connection: now and then the
+    request is lost and ``realtime`` waits for ever. Without tickets nothing comes before the answer. What a ticket
+    would save is part of a later handshake.
     """
     context = default()
     context.num_tickets = 0

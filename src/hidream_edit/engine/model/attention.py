@@ -37,8 +37,8 @@ Attend = Callable[[Tensor, Tensor, Tensor, Pad | None], Tensor]
 def attend(query: Tensor, key: Tensor, value: Tensor, pad: Pad | None = None) -> Tensor:
     """softmax(QKᵀ/√channels)·V over (batch, heads, tokens, channels).
 
-    The pad comes in once with all other keys and its like afterwards, since a bias would cost the fastest kernels:
-    none of them takes one.
+    The pad comes in once with all other keys and its like afterwards: a bias would say the same, but PyTorch's flash
+    kernel takes none.
     """
     if pad is None or pad.copies == 1:
         return F.scaled_dot_product_attention(query, key, value)
